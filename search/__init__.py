@@ -1,0 +1,30 @@
+"""The service: which trials run, and what came out. In a notebook: `from search import SweepSpec, run, Store, best, compare`."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.comparison import compare
+    from search.driver import run
+    from search.report.best import best
+    from search.spec import SweepSpec, load
+    from search.store import Store
+
+__all__ = ["Store", "SweepSpec", "best", "compare", "load", "run"]
+
+_HOMES = {
+    "Store": "search.store",
+    "SweepSpec": "search.spec",
+    "best": "search.report.best",
+    "compare": "search.comparison",
+    "load": "search.spec",
+    "run": "search.driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that reading a store does not import Ray or PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'search' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,200 @@
+"""The sections of a sweep file, each a frozen pydantic class whose fields say what they mean and how far they go."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+
+from search.study import SpaceRecipe
+from spaces.models import MODELS
+from spaces.nearest import did_you_mean
+from spaces.objectives import OBJECTIVES
+from spaces.optimizers import OPTIMIZERS
+from spaces.params import Parameter, Value
+from spaces.presets import Group
+from spaces.row import Row
+from spaces.updates import UPDATES
+from trainables.data.config import SplitName
+
+Entry = TypeVar("Entry", str, int)
+
+METRICS = tuple(f"{name}@{k}" for name in ("recall", "ndcg", "precision", "map") for k in (5, 10, 20, 50))
+
+Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """What all sections share: immutable, no unknown keys, no conversions between types, only finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """Which data sets are swept over, and how each is split."""
+
+    names: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ...], Strict(False), Field(min_length=1)
+    ]
+    """Folders below `root`, or `synthetic` for the embedded data set."""
+    root: str | None = None
+    """The folder with the data sets' folders; in a file relative to the file, in an override to the current folder."""
+    modalities: Annotated[tuple[str, ...], Strict(False)] | None = None
+    """Modalities that models see, in this order; null for all that a data set has, [] for none."""
+    split: SplitName = "given"
+    """`given` follows the files' x_label; every other rule makes the split anew."""
+    split_seed: Annotated[int, Field(ge=0)] = 999
+    """Seed of a split that draws at random."""
+
+    @field_validator("names", "modalities")
+    @classmethod
+    def _check_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else _distinct(names)
+
+
+class AxesSection(Section):
+    """The names that are combined, each with each; every combination with a data set is one study."""
+
+    model: Names
+    objective: Names = ("plain",)
+    update: Names
+    optimizer: Names = ("adam",)
+
+    @field_validator("model")
+    @classmethod
+    def _check_models(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, MODELS)
+
+    @field_validator("objective")
+    @classmethod
+    def _check_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, OBJECTIVES)
+
+    @field_validator("update")
+    @classmethod
+    def _check_updates(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, UPDATES)
+
+    @field_validator("optimizer")
+    @classmethod
+    def _check_optimizers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, OPTIMIZERS)
+
+
+class SpaceSection(Section):
+    """What is searched inside every study."""
+
+    preset: Literal["paper", "extended"] = "extended"
+    """`paper`: exactly the published grids; `extended`: ranges that contain them."""
+    tune: Annotated[tuple[Group, ...], Strict(False)] = ("model", "objective", "update", "optimizer")
+    """The groups whose hyperparameters are searched; those of the others keep their defaults."""
+    narrow: dict[str, Parameter] = Field(default_factory=dict)
+    """A range inside the preset's, or any range for a hyperparameter that the preset does not search; by full name."""
+    fix: dict[str, Value] = Field(default_factory=dict)
+    """A value instead of a range; by full name. Keys apply to the studies that have the hyperparameter."""
+
+    def recipe(self) -> SpaceRecipe:
+        """Return the same as a function from cells to spaces."""
+        return SpaceRecipe(preset=self.preset, tune=self.tune, narrow=self.narrow, fix=self.fix)
+
+
+class SchedulerSection(Section):
+    """Which trials are ended early because others of their cell are better."""
+
+    kind: Literal["fifo", "asha"] = "fifo"
+    """`fifo`: none; `asha`: all but the best 1/reduction at every rung."""
+    grace_epochs: Count = 5
+    """Epochs that every trial gets (asha)."""
+    reduction: Annotated[int, Field(ge=2)] = 3
+    """A rung's epochs over those of the rung before (asha)."""
+
+    @model_validator(mode="after")
+    def _check_unused(self) -> "SchedulerSection":
+        if self.kind == "fifo" and (self.grace_epochs, self.reduction) != (5, 3):
+            raise ValueError(
+                "grace_epochs and reduction must be left out where kind is fifo, which has no use for them"
+            )
+        return self
+
+
+class SearchSection(Section):
+    """How many configurations are tried, and who picks them."""
+
+    sampler: Literal["random", "grid", "tpe"] = "random"
+    """`random`: evenly, a finite space without repetition; `grid`: a finite space in order; `tpe`: adaptive."""
+    trials: Count = 32
+    """Configurations per study, each run once per seed."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)] = (999,)
+    """Seeds of the trials; the first is also the sampler's."""
+    scheduler: SchedulerSection = SchedulerSection()
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return _distinct(seeds)
+
+
+class TrainSection(Section):
+    """How long a trial trains."""
+
+    max_epochs: Count = 1000
+    """Most epochs of a trial."""
+    patience: Annotated[int, Field(ge=0)] = 20
+    """A trial stops when more than this many validations in a row bring no new best."""
+    batch_size: Count = 2048
+    """Positive interactions a batch."""
+    validate_every: Count = 1
+    """Epochs from one validation to the next; the last epoch is always validated."""
+
+
+class GoalSection(Section):
+    """What trials are compared by: a metric on the validation split. There is no key for a split."""
+
+    metric: str = "recall@20"
+    mode: Literal["max", "min"] = "max"
+
+    @field_validator("metric")
+    @classmethod
+    def _check_metric(cls, metric: str) -> str:
+        if metric not in METRICS:
+            rule = "must be recall, ndcg, precision or map, @5, 10, 20 or 50"
+            raise ValueError(f"{rule}, but got {metric!r}{did_you_mean(metric, METRICS)}")
+        return metric
+
+
+class ResourcesSection(Section):
+    """What a trial occupies, and how many run at once."""
+
+    cpu: Count = 1
+    """CPUs of a trial, which are also its threads."""
+    gpu: Annotated[float, Field(ge=0)] = 0
+    """Share of a GPU; 0.25 packs four trials on one."""
+    max_concurrent: Count | Literal["auto"] = "auto"
+    """Most trials at once; `auto` for as many as the cluster holds."""
+
+    @field_validator("gpu")
+    @classmethod
+    def _check_gpu(cls, gpu: float) -> float:
+        if gpu > 1 and not gpu.is_integer():
+            raise ValueError(f"must be a share up to 1 or a whole number, but got {gpu}")
+        return gpu
+
+
+class CheckpointSection(Section):
+    """How often a trial's state is saved."""
+
+    every_epochs: Count = 5
+    keep: Count = 2
+
+
+def _distinct(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    if len(set(entries)) < len(entries):
+        raise ValueError(f"must name nothing twice, but got {list(entries)}")
+    return entries
+
+
+def _known(names: tuple[str, ...], registry: Mapping[str, Row]) -> tuple[str, ...]:
+    for name in names:
+        if name not in registry:
+            raise ValueError(f"must be among {', '.join(registry)}, but got {name!r}{did_you_mean(name, registry)}")
+    return _distinct(names)

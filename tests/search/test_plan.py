@@ -1,0 +1,187 @@
+"""Counts and predicted times, against sums made one trial at a time."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.plan import CellTiming, Count, Estimate, plan, predict
+from search.points import planned_points
+from search.spec import parse, studies
+
+
+def gradient_evaluations(update, settings, batches):
+    """The table of strategies.md §11, for even numbers of batches."""
+    match update:
+        case "descent":
+            return batches
+        case "mirror_gradient":
+            return batches + math.ceil(batches / settings["beta"])
+        case "sam" | "bsam":
+            return 2 * batches
+        case "sam_plus" | "bsam_plus":
+            return 3 * batches // 2
+
+
+def sweep(updates=("descent", "mirror_gradient", "sam", "bsam_plus"), **sections):
+    raw = {
+        "name": "s",
+        "data": {"names": ["synthetic", "baby"]},
+        "axes": {"model": ["vbpr"], "update": list(updates)},
+        "space": {"tune": ["update", "optimizer"]},
+        "search": {"trials": 6, "seeds": [1, 2]},
+        "train": {"max_epochs": 10, "validate_every": 3},
+    }
+    return parse({**raw, **sections})
+
+
+BATCHES = {"synthetic": 8, "baby": 58}
+
+
+def one_by_one(spec):
+    """Gradient evaluations of every trial, cell by cell, for samplers whose points are known."""
+    result = {}
+    for study in studies(spec):
+        per_epoch = []
+        for point in planned_points(study, spec.search.sampler, spec.search.seeds[0]):
+            for seed in spec.search.seeds:
+                config = study.config(point, seed)
+                settings = {key.removeprefix("update."): value for key, value in config.items() if "update." in key}
+                per_epoch.append(gradient_evaluations(study.update, settings, BATCHES[study.dataset]))
+        result[study.cell] = per_epoch
+    return result
+
+
+@pytest.mark.parametrize("preset", ["paper", "extended"])
+def test_random_search_is_counted_exactly(preset):
+    spec = sweep(space={"preset": preset, "tune": ["update", "optimizer"]})
+    expected = one_by_one(spec)
+    planned = plan(spec, BATCHES, gradient_evaluations)
+    assert [cell.cell for cell in planned.cells] == list(expected)
+    for cell in planned.cells:
+        counts = expected[cell.cell]
+        assert cell.trials == len(counts) == 2 * cell.configurations
+        assert cell.gradient_evaluations == Count(10 * sum(counts), 10 * sum(counts))
+        assert cell.gradient_evaluations.exact
+        assert cell.gradient_evaluations_per_epoch == Count(min(counts), max(counts))
+    assert planned.trials == sum(map(len, expected.values()))
+    assert (
+        planned.gradient_evaluations.low == planned.gradient_evaluations.high == 10 * sum(map(sum, expected.values()))
+    )
+
+
+def test_a_grid_is_counted_exactly():
+    spec = sweep(space={"preset": "paper", "tune": ["update"]}, search={"sampler": "grid", "trials": 10})
+    cells = plan(spec, BATCHES, gradient_evaluations).cells
+    assert [cell.configurations for cell in cells] == [1, 3, 4, 10] * 2
+    assert [cell.gradient_evaluations.low for cell in cells[4:]] == [580, 3 * 780, 4 * 1160, 10 * 870]
+
+
+def test_an_adaptive_sampler_is_counted_as_a_range():
+    spec = sweep(updates=["mirror_gradient", "sam"], search={"sampler": "tpe", "trials": 6})
+    mirror_gradient, sam = plan(spec, BATCHES, gradient_evaluations).cells[2:]
+    assert mirror_gradient.gradient_evaluations_per_epoch == Count(58 + 8, 2 * 58)
+    assert mirror_gradient.gradient_evaluations == Count(6 * 10 * 66, 6 * 10 * 116)
+    assert not mirror_gradient.gradient_evaluations.exact
+    assert sam.gradient_evaluations == Count(6 * 10 * 116, 6 * 10 * 116)
+
+
+def test_an_adaptive_sampler_of_a_choice_is_counted_between_its_cheapest_and_dearest_value():
+    narrow = {"update.beta": {"kind": "choice", "values": [5, 2, 3]}}
+    spec = sweep(updates=["mirror_gradient"], search={"sampler": "tpe"}, space={"narrow": narrow})
+    cell = plan(spec, BATCHES, gradient_evaluations).cells[1]
+    assert cell.gradient_evaluations_per_epoch == Count(58 + 12, 58 + 29)
+
+
+def test_the_update_is_asked_with_all_its_hyperparameters():
+    asked = []
+    spec = sweep(updates=["bsam_plus"], space={"tune": [], "fix": {"update.rho": 0.5}})
+    plan(spec, BATCHES, lambda update, settings, batches: asked.append((update, settings, batches)) or 1)
+    assert asked[0] == ("bsam_plus", {"rho": 0.5, "ema_decay": 0.6, "distance": "l1_relative", "kappa": 0.6}, 8)
+
+
+def test_a_cell_says_what_is_tuned_in_it():
+    descent, mirror_gradient, _, bsam_plus = plan(sweep(), BATCHES, gradient_evaluations).cells[:4]
+    assert descent.tuned == ("optimizer.learning_rate",)
+    assert mirror_gradient.tuned == ("update.alpha2_ratio", "update.beta", "optimizer.learning_rate")
+    assert len(bsam_plus.tuned) == 4
+    assert bsam_plus.space_size is None
+
+
+def test_the_last_epoch_is_validated_too():
+    assert {cell.validations for cell in plan(sweep(), BATCHES, gradient_evaluations).cells} == {6 * 2 * 4}
+
+
+TIMING = CellTiming(setup_s=2.0, gradient_evaluation_s=Estimate(0.01, 0.02, 0.05), evaluation_s=0.5)
+
+
+def every_cell(planned, timing=TIMING):
+    return {cell.cell: timing for cell in planned.cells}
+
+
+def test_a_cells_seconds_are_set_up_validations_and_gradient_evaluations():
+    planned = plan(sweep(updates=["sam"]), BATCHES, gradient_evaluations)
+    seconds = predict(planned, every_cell(planned), concurrency=4).cells["baby/vbpr/plain/sam/adam"]
+    fixed, count = 12 * 2.0 + 48 * 0.5, 12 * 10 * 116
+    assert seconds == Estimate(fixed + count * 0.01, fixed + count * 0.02, fixed + count * 0.05)
+
+
+def test_one_trial_at_a_time_takes_the_sum_of_all():
+    planned = plan(sweep(), BATCHES, gradient_evaluations)
+    prediction = predict(planned, every_cell(planned), concurrency=1)
+    assert prediction.wall_s == prediction.trial_s
+    total = sum(seconds.mid for seconds in prediction.cells.values())
+    assert prediction.trial_s.mid == pytest.approx(total)
+
+
+def test_more_slots_than_trials_take_as_long_as_the_longest_trial():
+    planned = plan(sweep(updates=["sam"]), BATCHES, gradient_evaluations)
+    prediction = predict(planned, every_cell(planned), concurrency=1000)
+    assert prediction.wall_s.low == pytest.approx(2.0 + 4 * 0.5 + 10 * 116 * 0.01)
+    assert prediction.wall_s.mid == pytest.approx(2.0 + 4 * 0.5 + 10 * 116 * 0.02)
+
+
+def test_a_cell_without_evidence_leaves_the_sweep_without_a_prediction():
+    planned = plan(sweep(updates=["sam"]), BATCHES, gradient_evaluations)
+    prediction = predict(planned, {"baby/vbpr/plain/sam/adam": TIMING}, concurrency=2)
+    assert prediction.cells["synthetic/vbpr/plain/sam/adam"] is None
+    assert prediction.cells["baby/vbpr/plain/sam/adam"] is not None
+    assert (prediction.trial_s, prediction.wall_s) == (None, None)
+
+
+def test_a_prediction_needs_a_slot():
+    with pytest.raises(ValueError, match=r"`concurrency >= 1` must hold, but got 0"):
+        predict(plan(sweep(), BATCHES, gradient_evaluations), {}, concurrency=0)
+
+
+def makespan(durations, slots):
+    """When the last trial ends if each starts on the slot that is free first."""
+    free = [0.0] * slots
+    for duration in durations:
+        free.sort()
+        free[0] += duration
+    return max(free)
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+def test_whatever_the_order_of_trials_the_sweep_ends_between_low_and_high(concurrency, random):
+    spec = sweep()
+    planned = plan(spec, BATCHES, gradient_evaluations)
+    prediction = predict(planned, every_cell(planned), concurrency)
+    fixed = 2.0 + 4 * 0.5
+    counts = [10 * count for counts in one_by_one(spec).values() for count in counts]
+    random.shuffle(counts)
+    assert prediction.wall_s.low <= makespan([fixed + count * 0.01 for count in counts], concurrency) * (1 + 1e-9)
+    assert makespan([fixed + count * 0.05 for count in counts], concurrency) <= prediction.wall_s.high * (1 + 1e-9)
+    assert prediction.wall_s.low <= prediction.wall_s.mid <= prediction.wall_s.high
+
+
+def test_trials_of_an_adaptive_sampler_end_between_low_and_high_too():
+    spec = sweep(updates=["mirror_gradient"], search={"sampler": "tpe", "trials": 6})
+    planned = plan(spec, BATCHES, gradient_evaluations)
+    wall = predict(planned, every_cell(planned), concurrency=3).wall_s
+    cheapest = [4 + 10 * (n + math.ceil(n / 8)) * 0.01 for n in BATCHES.values() for _ in range(6)]
+    dearest = [4 + 10 * 2 * n * 0.05 for n in BATCHES.values() for _ in range(6)]
+    assert wall.low <= makespan(cheapest, 3)
+    assert makespan(dearest, 3) <= wall.high

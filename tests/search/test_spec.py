@@ -1,0 +1,401 @@
+"""Sweep files: what they may say, and the sentence for everything else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.errors import SpecError
+from search.spec import SweepSpec, builtin_sweeps, cells, load, parse, studies
+from search.yaml_loader import MAX_BYTES
+from spaces.params import Float
+
+MINIMAL = {"name": "s", "data": {"names": ["synthetic"]}, "axes": {"model": ["vbpr"], "update": ["sam"]}}
+
+# The sweep file of design/service.md, without the budget that is not built yet.
+FULL = """\
+name: mg-sam-bsam-baby
+data: {names: [baby], root: /data/mmrec}
+axes:
+  model: [vbpr, freedom]
+  objective: [plain]
+  update: [descent, mirror_gradient, sam, bsam, bsam_plus]
+  optimizer: [adam]
+space: {preset: extended, tune: [update, optimizer], narrow: {optimizer.learning_rate: {kind: float, low: 1.0e-4, \
+high: 1.0e-2, log: true}}, fix: {model.embedding_size: 64}}
+search: {sampler: tpe, trials: 32, seeds: [999], scheduler: {kind: asha, grace_epochs: 5, reduction: 3}}
+train: {max_epochs: 1000, patience: 20, batch_size: 2048, validate_every: 1}
+goal: {metric: recall@20, mode: max}
+resources: {cpu: 1, gpu: 0.25, max_concurrent: auto}
+checkpoint: {every_epochs: 5, keep: 2}
+store: /shared/recsweep
+"""
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    path = tmp_path / "sweeps" / "sweep.yaml"
+    path.parent.mkdir()
+    path.write_text(FULL)
+    return path
+
+
+def refusal(*overrides, sweep="quickstart"):
+    with pytest.raises(SpecError) as caught:
+        load(sweep, overrides)
+    return str(caught.value)
+
+
+def test_the_sweep_file_of_the_design_is_read_as_it_says(sweep_file):
+    spec = load(sweep_file)
+    assert spec.axes.update == ("descent", "mirror_gradient", "sam", "bsam", "bsam_plus")
+    assert spec.space.narrow == {"optimizer.learning_rate": Float(low=1e-4, high=1e-2, log=True)}
+    assert (spec.search.scheduler.kind, spec.search.scheduler.grace_epochs) == ("asha", 5)
+    assert spec.resources.gpu == 0.25
+    assert spec.store == "/shared/recsweep"
+    assert len(studies(spec)) == len(cells(spec)) == 10
+
+
+def test_a_minimal_sweep_has_the_documented_defaults():
+    spec = parse(MINIMAL)
+    assert spec.axes.objective == ("plain",)
+    assert spec.axes.optimizer == ("adam",)
+    assert (spec.space.preset, spec.search.sampler, spec.search.trials, spec.search.seeds) == (
+        "extended",
+        "random",
+        32,
+        (999,),
+    )
+    assert spec.train.model_dump() == {"max_epochs": 1000, "patience": 20, "batch_size": 2048, "validate_every": 1}
+    assert (spec.goal.metric, spec.goal.mode) == ("recall@20", "max")
+
+
+def test_a_spec_survives_the_way_through_the_store(sweep_file):
+    for spec in (load(sweep_file), parse(MINIMAL), *map(load, builtin_sweeps())):
+        assert SweepSpec.model_validate_json(spec.model_dump_json()) == spec
+        assert parse(json.loads(spec.model_dump_json())) == spec
+
+
+def test_the_built_in_sweeps_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"quickstart", "mg-vs-sam-vs-bsam"} <= set(builtin_sweeps())
+    for name in builtin_sweeps():
+        assert load(name).name == name
+
+
+def test_the_quickstart_is_small():
+    spec = load("quickstart")
+    assert [(study.cell, study.trials) for study in studies(spec)] == [
+        (f"synthetic/{model}/plain/{update}/adam", 4)
+        for model in ("lightgcn", "vbpr")
+        for update in ("descent", "sam", "mirror_gradient")
+    ]
+    assert spec.train.max_epochs <= 20
+
+
+def test_every_arm_of_the_comparison_tunes_its_learning_rate_with_as_many_trials():
+    arms = studies(load("mg-vs-sam-vs-bsam"))
+    assert {study.trials for study in arms} == {32}
+    assert all("optimizer.learning_rate" in study.space.tuned() for study in arms)
+    assert not any(key.startswith("model.") for study in arms for key in study.space.tuned())
+
+
+class TestOverrides:
+    def test_replace_what_the_file_says_and_read_numbers_like_the_file(self):
+        overrides = ["train.patience=3", "axes.model=[bm3, vbpr]", "space.fix.optimizer.learning_rate=1e-3"]
+        spec = load("quickstart", overrides)
+        assert spec.train.patience == 3
+        assert spec.axes.model == ("bm3", "vbpr")
+        assert spec.space.fix == {"model.embedding_size": 32, "optimizer.learning_rate": 1e-3}
+
+    def test_reach_into_sections_that_the_file_leaves_out(self):
+        assert load("quickstart", ["search.scheduler.kind=asha"]).search.scheduler.kind == "asha"
+        assert load("quickstart", ["resources={cpu: 2}"]).resources.cpu == 2
+
+    def test_reach_one_end_of_a_range(self, sweep_file):
+        spec = load(sweep_file, ["space.narrow.optimizer.learning_rate.low=1e-3"])
+        assert spec.space.narrow["optimizer.learning_rate"] == Float(low=1e-3, high=1e-2, log=True)
+
+    def test_of_one_key_the_last_holds(self):
+        assert load("quickstart", ["train.patience=3", "train.patience=4"]).train.patience == 4
+
+    def test_may_hold_an_equals_sign_and_spaces(self):
+        assert load("quickstart", ["store=/results/a=b c"]).store == "/results/a=b c"
+
+    @pytest.mark.parametrize(
+        ("override", "sentence"),
+        [
+            ("train.patience", "must have the form key=value"),
+            ("=3", "must have the form key=value"),
+            ("train.patince=3", "train.patince: is not a known key; did you mean 'patience'?"),
+            ("patience=3", "patience: is not a known key; did you mean 'train.patience'?"),
+            ("train.patience.days=3", "train.patience.days: is not a known key"),
+            ("goal.split=test", "goal.split: is not a known key; known are metric, mode"),
+            (
+                "zzz=1",
+                "zzz: is not a known key; "
+                "known are axes, checkpoint, data, goal, name, resources, search, space, store, train",
+            ),
+            ("train.patience=soon", "train.patience: must be a whole number, but got 'soon'"),
+            (
+                "axes.model=[vbpr",
+                ", line 1, column 6: must be valid YAML, but expected ',' or ']', but got '<stream end>'",
+            ),
+        ],
+    )
+    def test_are_refused_with_their_own_text_and_the_nearest_key(self, override, sentence):
+        expected = f"override {override}{'' if sentence.startswith(',') else ': '}{sentence}"
+        assert refusal(override) == expected
+
+    def test_cannot_reach_into_what_is_not_a_mapping(self):
+        assert refusal("train=3", "train.patience=2") == "override train.patience=2: train must be a mapping, but is 3"
+
+    def test_are_named_for_rules_that_join_sections(self):
+        assert refusal("search.scheduler.kind=asha", "train.validate_every=9").startswith(
+            "quickstart.yaml: search.sched"
+        )
+        assert refusal("space.fix.update.rho=big") == (
+            "override space.fix.update.rho=big: space.fix.update.rho: must be a number, but got 'big'"
+        )
+
+
+class TestPaths:
+    def test_in_a_file_are_relative_to_the_file(self, sweep_file, tmp_path, monkeypatch):
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        sweep_file.write_text(FULL.replace("/data/mmrec", "../data").replace("/shared/recsweep", "results"))
+        for path in (sweep_file, "../sweeps/sweep.yaml"):
+            spec = load(path)
+            assert Path(spec.data.root).resolve() == tmp_path / "data"
+            assert Path(spec.store).resolve() == tmp_path / "sweeps" / "results"
+
+    def test_in_an_override_are_relative_to_the_current_folder(self, sweep_file, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        spec = load(sweep_file, ["data.root=mine", "store=./results"])
+        assert (spec.data.root, spec.store) == (str(tmp_path / "mine"), str(tmp_path / "results"))
+
+    def test_of_the_home_folder_and_addresses_are_kept(self, sweep_file, monkeypatch):
+        monkeypatch.setenv("HOME", "/home/someone")
+        spec = load(sweep_file, ["data.root=~/mmrec", "store=s3://bucket/recsweep"])
+        assert (spec.data.root, spec.store) == ("/home/someone/mmrec", "s3://bucket/recsweep")
+
+
+class TestDigest:
+    def test_is_the_same_for_what_does_not_change_a_number(self, sweep_file):
+        same = ["name=other", "store=/x", "data.root=/y", "resources.cpu=4", "checkpoint.keep=1"]
+        assert load(sweep_file, same).digest == load(sweep_file).digest
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "search.trials=5",
+            "search.seeds=[1]",
+            "axes.model=[vbpr]",
+            "train.patience=1",
+            "goal.metric=map@5",
+            "space.fix={}",
+        ],
+    )
+    def test_differs_for_what_does(self, sweep_file, override):
+        assert load(sweep_file, [override]).digest != load(sweep_file).digest
+
+
+class TestFiles:
+    def test_that_are_missing_are_refused(self):
+        sentence = "must be a readable file, but the system says 'No such file or directory'"
+        assert refusal(sweep="nowhere.yaml") == f"nowhere.yaml: {sentence}"
+
+    def test_that_are_folders_are_refused(self, tmp_path):
+        assert refusal(sweep=tmp_path) == f"{tmp_path}: must be a readable file, but the system says 'Is a directory'"
+
+    def test_that_are_not_text_are_refused(self, tmp_path):
+        path = tmp_path / "sweep.yaml"
+        path.write_bytes(b"name: \xff")
+        assert refusal(sweep=path) == f"{path}: must be UTF-8 text, but byte 6 is not"
+
+    def test_that_are_too_long_are_refused(self, tmp_path):
+        path = tmp_path / "sweep.yaml"
+        path.write_text("#" * (MAX_BYTES + 1))
+        assert refusal(sweep=path) == f"{path}: must be at most {MAX_BYTES} bytes long, but has {MAX_BYTES + 1}"
+
+    @pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("[1]", "list"), ("quickstart", "str")])
+    def test_that_hold_no_mapping_are_refused(self, tmp_path, text, kind):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text)
+        assert refusal(sweep=path) == f"{path}: a sweep must be a mapping of keys, but got {kind}"
+
+    def test_with_a_byte_order_mark_are_read(self, tmp_path):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(FULL, encoding="utf-8-sig")
+        assert load(path).name == "mg-sam-bsam-baby"
+
+    def test_of_unknown_built_in_sweeps_are_refused_with_the_nearest_one(self):
+        assert refusal(sweep="quikstart") == (
+            f"a sweep must be a path ending in .yaml or one of the built-in {', '.join(builtin_sweeps())}, "
+            "but got 'quikstart'; did you mean 'quickstart'?"
+        )
+
+    def test_are_named_in_the_sentence_about_their_content(self, sweep_file):
+        sweep_file.write_text(FULL.replace("patience", "patince"))
+        sentence = "train.patince: is not a known key; did you mean 'patience'?"
+        assert refusal(sweep=sweep_file) == f"{sweep_file}: {sentence}"
+
+
+def changed(**sections):
+    return {**MINIMAL, **sections}
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        ({"name": "s"}, "data: must be given (and 1 more)"),
+        (changed(data=3), "data: must be a mapping, but got 3"),
+        (changed(data={"names": []}), "data.names: must not be empty, but got []"),
+        (changed(data={"names": "baby"}), "data.names: must be a list, but got 'baby'"),
+        (
+            changed(data={"names": ["../x"]}),
+            "data.names[0]: must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', but got '../x'",
+        ),
+        (changed(data={"names": ["a", "a"]}), "data.names: must name nothing twice, but got ['a', 'a']"),
+        (
+            changed(data={"names": ["a"], "split": "leave_one"}),
+            "data.split: must be 'given', 'random', 'leave_one_out' or 'global_time', but got 'leave_one'; "
+            "did you mean 'leave_one_out'?",
+        ),
+        (changed(data={"names": ["a"], "modalities": ["x", "x"]}), "data.modalities: must name nothing twice, but got"),
+        (
+            changed(axes={"model": ["vpbr"], "update": ["sam"]}),
+            "axes.model: must be among lightgcn, vbpr, bm3, freedom, but got 'vpbr'; did you mean 'vbpr'?",
+        ),
+        (
+            changed(axes={"model": ["vbpr"], "update": ["asam"]}),
+            "axes.update: must be among descent, mirror_gradient, sam, sam_plus, bsam, bsam_plus, but got 'asam'; "
+            "did you mean 'sam'?",
+        ),
+        (
+            changed(axes={"model": ["vbpr"], "update": ["sam"], "objective": ["amr"]}),
+            "axes.objective: must be among plain, dvib_c, dvib_a, but got 'amr'",
+        ),
+        (
+            changed(axes={"model": ["vbpr"], "update": ["sam"], "optimizer": ["adamw"]}),
+            "axes.optimizer: must be among adam, sgd, but got 'adamw'; did you mean 'adam'?",
+        ),
+        (
+            changed(space={"preset": "papers"}),
+            "space.preset: must be 'paper' or 'extended', but got 'papers'; did you mean 'paper'?",
+        ),
+        (
+            changed(space={"tune": ["updates"]}),
+            "space.tune[0]: must be 'model', 'objective', 'update' or 'optimizer', but got 'updates'; "
+            "did you mean 'update'?",
+        ),
+        (
+            changed(space={"narrow": {"update.rho": {"kind": "flaot", "low": 1, "high": 2}}}),
+            "space.narrow.update.rho: must be of the kind 'float' or 'int' or 'choice' or 'fixed', but got 'flaot'; "
+            "did you mean 'float'?",
+        ),
+        (changed(space={"narrow": {"update.rho": {"low": 1}}}), "space.narrow.update.rho: must have the key 'kind'"),
+        (changed(space={"narrow": {"update.rho": 3}}), "space.narrow.update.rho: must be a mapping, but got 3"),
+        (
+            changed(space={"narrow": {"update.rho": {"kind": "float", "low": 2, "high": 1}}}),
+            "space.narrow.update.rho: `low < high` must hold, but got low=2.0, high=1.0",
+        ),
+        (
+            changed(space={"narrow": {"update.rho": {"kind": "float", "low": 0.1, "high": 1, "logg": True}}}),
+            "space.narrow.update.rho.logg: is not a known key; did you mean 'log'?",
+        ),
+        (
+            changed(space={"narrow": {"update.rho": {"kind": "float", "low": 0.1}}}),
+            "space.narrow.update.rho.high: must be given",
+        ),
+        (
+            changed(space={"narrow": {"update.rho": {"kind": "float", "low": 0.1, "high": 1, "log": "no"}}}),
+            "space.narrow.update.rho.log: must be true or false, but got 'no'",
+        ),
+        (
+            changed(space={"fix": {"update.rho": [1]}}),
+            "space.fix.update.rho: must be a number or text or true or false, but got [1]",
+        ),
+        (changed(space={"fix": {"update.rho": float("nan")}}), "space.fix.update.rho: must be finite, but got nan"),
+        (
+            changed(search={"sampler": "gird"}),
+            "search.sampler: must be 'random', 'grid' or 'tpe', but got 'gird'; did you mean 'grid'?",
+        ),
+        (
+            changed(search={"sampler": "grid"}),
+            "search.sampler: a grid needs finitely many values of every hyperparameter, but model.reg_weight of "
+            "synthetic/vbpr/plain/sam/adam is continuous; narrow it to a choice, or take the preset paper",
+        ),
+        (changed(search={"trials": 0}), "search.trials: must be at least 1, but got 0"),
+        (changed(search={"trials": 1e3}), "search.trials: must be a whole number, but got 1000.0"),
+        (changed(search={"trials": True}), "search.trials: must be a whole number, but got True"),
+        (changed(search={"trials": "12"}), "search.trials: must be a whole number, but got '12'"),
+        (changed(search={"seeds": [1, 1]}), "search.seeds: must name nothing twice, but got [1, 1]"),
+        (changed(search={"seeds": [-1]}), "search.seeds[0]: must be at least 0, but got -1"),
+        (changed(search={"seeds": 5}), "search.seeds: must be a list, but got 5"),
+        (
+            changed(search={"scheduler": {"kind": "asha", "grace_epochs": 2}}, train={"validate_every": 3}),
+            "search.scheduler.grace_epochs: must be at least train.validate_every, as no trial can be judged before it "
+            "is validated, but got 2 < 3",
+        ),
+        (
+            changed(search={"scheduler": {"kind": "fifo", "reduction": 4}}),
+            "search.scheduler: grace_epochs and reduction must be left out where kind is fifo, "
+            "which has no use for them",
+        ),
+        (
+            changed(search={"scheduler": {"kind": "hyperband"}}),
+            "search.scheduler.kind: must be 'fifo' or 'asha', but got 'hyperband'",
+        ),
+        (changed(train={"epochs": 3}), "train.epochs: is not a known key; did you mean 'max_epochs'?"),
+        (changed(train={"patience": -1}), "train.patience: must be at least 0, but got -1"),
+        (changed(goal={"split": "test"}), "goal.split: is not a known key; known are metric, mode"),
+        (
+            changed(goal={"metric": "recal@20"}),
+            "goal.metric: must be recall, ndcg, precision or map, @5, 10, 20 or 50, but got 'recal@20'; "
+            "did you mean 'recall@20'?",
+        ),
+        (
+            changed(goal={"metric": "recall@7"}),
+            "goal.metric: must be recall, ndcg, precision or map, @5, 10, 20 or 50,",
+        ),
+        (changed(resources={"gpu": 1.5}), "resources.gpu: must be a share up to 1 or a whole number, but got 1.5"),
+        (changed(resources={"gpu": -1}), "resources.gpu: must be at least 0, but got -1"),
+        (changed(resources={"gpu": float("inf")}), "resources.gpu: must be finite, but got inf"),
+        (changed(resources={"cpu": 0}), "resources.cpu: must be at least 1, but got 0"),
+        (
+            changed(resources={"max_concurrent": "aut"}),
+            "resources.max_concurrent: must be a whole number or 'auto', but got 'aut'; did you mean 'auto'?",
+        ),
+        (changed(resources={"max_concurrent": 0}), "resources.max_concurrent: must be at least 1, but got 0"),
+        (changed(budget={"device_hours": 4}), "budget: is not a known key; known are axes, checkpoint, data, goal,"),
+        (changed(name="a/b"), "name: must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', but got 'a/b'"),
+        (changed(name="a" * 65), "name: must have at most 64 characters, but got 'aaaa"),
+        (changed(name=None), "name: must be text, but got None"),
+        (changed(name=5), "name: must be text, but got 5"),
+        (
+            changed(train={"patience": -1, "batch_size": 0}, goal={"mode": "maximum"}),
+            "train.patience: must be at least 0, but got -1 (and 2 more)",
+        ),
+    ],
+)
+def test_a_sweep_that_breaks_a_rule_is_refused_in_one_sentence(raw, sentence):
+    with pytest.raises(SpecError) as caught:
+        parse(raw, "sweep.yaml")
+    assert str(caught.value).startswith(f"sweep.yaml: {sentence}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_published_grid_can_be_run_as_a_grid():
+    spec = parse(changed(space={"preset": "paper"}, search={"sampler": "grid", "trials": 100}))
+    (study,) = studies(spec)
+    assert study.trials == 7 * 4
+
+
+def test_a_sweep_with_every_parameter_fixed_is_one_point():
+    (study,) = studies(parse(MINIMAL))
+    config = study.config({key: value for key, value in study.defaults().items() if key in study.space.parameters}, 999)
+    raw = changed(space={"tune": [], "fix": study.defaults()}, search={"trials": 1, "seeds": [999]})
+    (repeated,) = studies(parse(raw))
+    assert repeated.trials == 1
+    assert repeated.config(repeated.space.point(0), 999) == config
