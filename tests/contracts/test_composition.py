@@ -1,0 +1,110 @@
+"""Every model with every objective and every update: trains, counts its cost, resumes to the same bits."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from trainables import checkpoints
+from trainables.config import TrialConfig
+from trainables.data.bundle import DataBundle
+from trainables.models import MODELS
+from trainables.objectives import OBJECTIVES
+from trainables.trainer import Trainer
+from trainables.updates import UPDATES
+
+COMBINATIONS = list(itertools.product(MODELS, OBJECTIVES, UPDATES))
+
+
+def configuration(model: str, objective: str, update: str, **more: Any) -> TrialConfig:
+    flat = {
+        "model.name": model,
+        "model.embedding_size": 4,
+        "objective.name": objective,
+        "update.name": update,
+        "train.batch_size": 8,
+        "train.max_epochs": 5,
+        "seed": 7,
+    }
+    if model == "freedom":
+        flat["model.knn_k"] = 3
+    return TrialConfig.from_flat(flat | more)
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [value.clone() for value in (*trainer.model.state_dict().values(), *trainer.objective.state_dict().values())]
+
+
+@pytest.mark.parametrize(("model", "objective", "update"), COMBINATIONS)
+def test_two_epochs_cost_what_the_update_says(model: str, objective: str, update: str, toy: DataBundle) -> None:
+    trainer = Trainer(configuration(model, objective, update), toy)
+    reports = [trainer.run_epoch() for _ in range(2)]
+    assert trainer.batches_per_epoch == 5
+    assert trainer.progress.gradient_evaluations == 2 * trainer.update.gradient_evaluations(5)
+    assert trainer.progress.samples == 2 * len(toy.train)
+    assert reports[0].losses["loss"] == pytest.approx(
+        sum(value for name, value in reports[0].losses.items() if name != "loss"), rel=1e-5, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(("model", "objective", "update"), COMBINATIONS)
+def test_a_resumed_trial_is_bit_identical(
+    model: str, objective: str, update: str, toy: DataBundle, tmp_path: Any
+) -> None:
+    config = configuration(model, objective, update)
+    straight = Trainer(config, toy)
+    reports = [straight.run_epoch() for _ in range(3)]
+    first = Trainer(config, toy)
+    first.run_epoch()
+    checkpoints.save(tmp_path / "trial", *first.state())
+    second = Trainer(config, toy)
+    second.run_epoch(), second.run_epoch()
+    second.restore(*checkpoints.load(tmp_path / "trial", torch.device("cpu")))
+    resumed = [second.run_epoch() for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(second), strict=True))
+    for report, expected in zip(resumed, reports[1:], strict=True):
+        assert (report.losses, report.validation, report.done) == (expected.losses, expected.validation, expected.done)
+    counters = ("gradient_evaluations", "optimizer_steps", "samples", "best_score", "best_epoch", "misses")
+    assert all(getattr(second.progress, name) == getattr(straight.progress, name) for name in counters)
+    best = zip(straight.best_weights.values(), second.best_weights.values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in best)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_evaluation_changes_nothing(model: str, toy: DataBundle) -> None:
+    trainer = Trainer(configuration(model, "plain", "descent"), toy)
+    trainer.run_epoch()
+    before, random_state = weights(trainer), torch.get_rng_state()
+    first, second = trainer.evaluate(trainer.evaluator), trainer.evaluate(trainer.evaluator)
+    assert first == second
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "plain"])
+def test_inference_is_that_of_the_plain_model(model: str, objective: str, toy: DataBundle) -> None:
+    trained = Trainer(configuration(model, objective, "descent"), toy)
+    trained.run_epoch()
+    plain = Trainer(configuration(model, "plain", "descent"), toy)
+    plain.model.load_state_dict(trained.model.state_dict())
+    assert plain.evaluate(plain.evaluator) == trained.evaluate(trained.evaluator)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_training_leaves_the_global_random_state_alone(model: str, toy: DataBundle) -> None:
+    state = torch.get_rng_state()
+    Trainer(configuration(model, "dvib_c", "sam"), toy).run_epoch()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_regularisation_weight_counts(model: str, toy: DataBundle) -> None:
+    losses = [
+        Trainer(configuration(model, "plain", "descent", **{"model.reg_weight": weight}), toy)
+        .run_epoch()
+        .losses["loss"]
+        for weight in (0.01, 0.5)
+    ]
+    assert losses[0] != losses[1]

@@ -1,0 +1,68 @@
+"""Spaces and trainables never import each other; here they must agree."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+import spaces.models
+import spaces.objectives
+import spaces.optimizers
+import spaces.updates
+from search.points import planned_points
+from search.sections import METRICS
+from search.spec import parse, studies
+from spaces.row import Row
+from trainables.config import TrialConfig
+from trainables.evaluation.metrics import METRIC_NAMES
+from trainables.models import MODELS
+from trainables.objectives import OBJECTIVES
+from trainables.optimizers import OPTIMIZERS
+from trainables.updates import UPDATES
+
+REGISTRIES: dict[str, tuple[dict[str, Row], dict[str, Any]]] = {
+    "model": (spaces.models.MODELS, {name: entry.Config for name, entry in MODELS.items()}),
+    "objective": (spaces.objectives.OBJECTIVES, {name: entry.Config for name, entry in OBJECTIVES.items()}),
+    "update": (spaces.updates.UPDATES, {name: entry.Config for name, entry in UPDATES.items()}),
+    "optimizer": (spaces.optimizers.OPTIMIZERS, dict(OPTIMIZERS)),
+}
+ENTRIES = [(group, name) for group, (_, configs) in REGISTRIES.items() for name in configs]
+
+
+@pytest.mark.parametrize("group", REGISTRIES)
+def test_both_sides_have_the_same_names(group: str) -> None:
+    rows, configs = REGISTRIES[group]
+    assert list(rows) == list(configs)
+
+
+@pytest.mark.parametrize(("group", "name"), ENTRIES)
+def test_a_row_has_every_field_of_the_config_with_its_default(group: str, name: str) -> None:
+    rows, configs = REGISTRIES[group]
+    assert dict(rows[name].defaults) == configs[name]().model_dump()
+
+
+@pytest.mark.parametrize(("group", "name"), ENTRIES)
+def test_every_searched_parameter_is_a_field_and_its_default_lies_in_the_wide_range(group: str, name: str) -> None:
+    rows, _ = REGISTRIES[group]
+    row = rows[name]
+    for key, parameter in {**row.paper.parameters, **row.extended.parameters}.items():
+        assert key.removeprefix(f"{group}.") in row.defaults
+        assert key not in row.extended.parameters or parameter.kind
+    for key, parameter in row.extended.parameters.items():
+        assert parameter.contains(row.defaults[key.removeprefix(f"{group}.")]), key
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "update", "preset"),
+    list(itertools.product(MODELS, OBJECTIVES, UPDATES, ["paper", "extended"])),
+)
+def test_every_suggested_point_is_a_valid_configuration(model: str, objective: str, update: str, preset: str) -> None:
+    axes = {"model": [model], "objective": [objective], "update": [update], "optimizer": list(OPTIMIZERS)}
+    spec = parse({"name": "x", "data": {"names": ["synthetic"]}, "axes": axes, "space": {"preset": preset}})
+    for study in studies(spec):
+        for point in (planned_points(study, "random", 1) or [])[:4]:
+            TrialConfig.from_flat(study.config(point, 999))
+
+
+def test_the_goal_can_be_any_metric_that_is_computed() -> None:
+    assert set(METRICS) == set(METRIC_NAMES)

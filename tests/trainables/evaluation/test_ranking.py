@@ -1,0 +1,86 @@
+"""Ranking metrics against ir-measures, and the rules of the protocol."""
+
+import ir_measures
+import numpy as np
+import pytest
+import torch
+from ir_measures import AP, P, R, nDCG
+
+from trainables.data.bundle import Interactions
+from trainables.evaluation.metrics import CUTOFFS, METRIC_NAMES
+from trainables.evaluation.ranking import RankingEvaluator
+
+
+def random_split(seed: int, num_users: int = 40, num_items: int = 90) -> tuple[Interactions, Interactions]:
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation(num_users * num_items)[:700]
+    users, items = cells // num_items, cells % num_items
+    return Interactions(users[:500], items[:500]), Interactions(users[500:], items[500:])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_equal_ir_measures(seed: int) -> None:
+    train, judged = random_split(seed)
+    scores = torch.from_numpy(np.random.default_rng(seed + 99).permutation(40 * 90).reshape(40, 90).astype(np.float64))
+    ours = RankingEvaluator(train, judged, 90)(lambda users: scores[users].clone(), torch.device("cpu"))
+    assert set(ours) == set(METRIC_NAMES)
+    for name, expected in _with_ir_measures(train, judged, scores.numpy()).items():
+        assert ours[name] == pytest.approx(expected, abs=1e-12), name
+
+
+def _with_ir_measures(train: Interactions, judged: Interactions, scores: np.ndarray) -> dict[str, float]:
+    known = set(train.users.tolist())
+    seen = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
+    qrels = [
+        ir_measures.Qrel(str(u), str(i), 1)
+        for u, i in zip(judged.users.tolist(), judged.items.tolist(), strict=True)
+        if u in known
+    ]
+    users = sorted({int(qrel.query_id) for qrel in qrels})
+    run = [
+        ir_measures.ScoredDoc(str(u), str(i), float(scores[u, i]))
+        for u in users
+        for i in range(scores.shape[1])
+        if (u, i) not in seen
+    ]
+    positives = {str(u): sum(qrel.query_id == str(u) for qrel in qrels) for u in users}
+    expected = {}
+    for k in CUTOFFS:
+        for name, measure in (("recall", R @ k), ("ndcg", nDCG @ k), ("precision", P @ k), ("map", AP @ k)):
+            values = []
+            for each in ir_measures.iter_calc([measure], qrels, run):
+                # TREC's average precision divides by all positives, ours by those that can be in the list.
+                rest = positives[each.query_id] / min(k, positives[each.query_id]) if name == "map" else 1
+                values.append(each.value * rest)
+            expected[f"{name}@{k}"] = float(np.mean(values))
+    return expected
+
+
+def test_training_items_are_never_ranked() -> None:
+    train = Interactions(np.array([0, 0, 0]), np.array([0, 1, 2]))
+    judged = Interactions(np.array([0]), np.array([3]))
+    scores = torch.tensor([[9.0, 8.0, 7.0, 1.0, 0.0]])
+    metrics = RankingEvaluator(train, judged, 5)(lambda users: scores[users].clone(), torch.device("cpu"))
+    assert metrics["ndcg@5"] == 1.0
+
+
+def test_users_without_training_rows_do_not_count() -> None:
+    train = Interactions(np.array([0]), np.array([0]))
+    judged = Interactions(np.array([0, 1]), np.array([1, 1]))
+    evaluator = RankingEvaluator(train, judged, 60)
+    assert evaluator.users.tolist() == [0]
+
+
+def test_a_model_that_scores_all_items_alike_is_no_oracle() -> None:
+    train, judged = random_split(5, num_users=60, num_items=400)
+    metrics = RankingEvaluator(train, judged, 400)(lambda users: torch.zeros(len(users), 400), torch.device("cpu"))
+    assert metrics["recall@20"] < 0.2
+
+
+def test_scoring_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, judged = random_split(1)
+    scores = torch.rand(40, 90, generator=torch.Generator().manual_seed(3))
+    evaluator = RankingEvaluator(train, judged, 90)
+    whole = evaluator(lambda users: scores[users].clone(), torch.device("cpu"))
+    monkeypatch.setattr("trainables.evaluation.ranking.SCORES_AT_ONCE", 7 * 90)
+    assert evaluator(lambda users: scores[users].clone(), torch.device("cpu")) == whole

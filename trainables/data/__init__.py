@@ -1,0 +1,1 @@
+"""Data sets: reading, checking, splitting, sampling; the sealed test split; the embedded synthetic data set."""

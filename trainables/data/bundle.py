@@ -1,0 +1,93 @@
+"""What a model learns from: training and validation pairs, features, graphs. Never a test row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from trainables.data.graph_cache import GraphCache
+from trainables.errors import DataError
+from trainables.layers.graphs import CsrArrays, item_knn, normalised_bipartite, read_only
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Distinct (user, item) pairs in the order of the file, read-only."""
+
+    users: Int64[np.ndarray, " E"]
+    items: Int64[np.ndarray, " E"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "users", read_only(self.users))
+        object.__setattr__(self, "items", read_only(self.items))
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __reduce__(self) -> tuple[type["Interactions"], tuple[np.ndarray, np.ndarray]]:
+        # Through the constructor, because pickle forgets that an array is read-only.
+        return (Interactions, (self.users, self.items))
+
+
+@dataclass(frozen=True, eq=False)
+class DataBundle:
+    """A checked data set without its test split; immutable, and small to pickle beside its arrays.
+
+    Attributes:
+        name: of the data set.
+        digest: of the files in use, the order of the modalities and the rule of the split.
+        file_digests: by file name ("baby.inter", "image_feat.npy").
+        num_users, num_items: over all splits; ids run from 0 without gaps.
+        train, valid: every user of `valid` occurs in `train`.
+        features: modality -> [I, F] float32, in the order in which models see them.
+        graphs: where `bipartite` and `item_knn` keep what they built.
+    """
+
+    name: str
+    digest: str
+    file_digests: Mapping[str, str]
+    num_users: int
+    num_items: int
+    train: Interactions
+    valid: Interactions
+    features: Mapping[str, Float32[np.ndarray, "I _"]]
+    graphs: GraphCache = field(default_factory=GraphCache)
+
+    def __post_init__(self) -> None:
+        features = {modality: read_only(array) for modality, array in self.features.items()}
+        object.__setattr__(self, "features", MappingProxyType(features))
+        object.__setattr__(self, "file_digests", MappingProxyType(dict(self.file_digests)))
+
+    def __reduce__(self) -> tuple[type["DataBundle"], tuple[object, ...]]:
+        plain = (self.name, self.digest, dict(self.file_digests), self.num_users, self.num_items)
+        return (DataBundle, (*plain, self.train, self.valid, dict(self.features), self.graphs))
+
+    def bipartite(self) -> CsrArrays:
+        """Returns R̂ [U, I] of the training pairs; see `normalised_bipartite`."""
+        pairs = (self.train.users, self.train.items)
+        sizes = {"num_users": self.num_users, "num_items": self.num_items}
+        return self.graphs.fetch(
+            "bipartite", pairs, sizes, lambda: normalised_bipartite(*pairs, self.num_users, self.num_items)
+        )
+
+    def item_knn(self, modality: str, k: int) -> CsrArrays:
+        """Returns the graph [I, I] of each item's k nearest items in a modality; see `item_knn` in layers/graphs.py.
+
+        Raises:
+            DataError: the bundle does not hold the modality.
+            ModelError: k lies outside 1..I.
+        """
+        if modality not in self.features:
+            raise DataError(unknown_modality(self.name, modality, list(self.features)))
+        features = self.features[modality]
+        return self.graphs.fetch("item_knn", [features], {"k": k}, lambda: item_knn(features, k))
+
+
+def unknown_modality(dataset: str, modality: str, known: list[str]) -> str:
+    """Returns the sentence that a data set lacks a modality, with the nearest name that it has."""
+    nearest = get_close_matches(modality, known, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return f"data.modalities must name modalities of data set {dataset!r} ({known}), but got {modality!r}{hint}"

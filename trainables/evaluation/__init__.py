@@ -1,0 +1,1 @@
+"""How a trained model is judged: full ranking over all items."""

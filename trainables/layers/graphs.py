@@ -1,0 +1,191 @@
+"""Sparse graphs of a data set as plain arrays: pure functions of numpy and scipy, without torch.
+
+Shapes: U users, I items, E interactions (edges), F width of a feature.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Float64, Int32, Int64
+from scipy import sparse
+
+from trainables.errors import ModelError
+
+DEGREE_EPSILON = 1e-7
+
+PruneRule: TypeAlias = Literal["degree", "uniform"]
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Returns a view of the array through which nobody can write; the data are not copied."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+@dataclass(frozen=True, eq=False)
+class CsrArrays:
+    """A sparse matrix in compressed rows, columns sorted within each row, every array read-only.
+
+    Attributes:
+        indptr: [rows + 1], where each row starts in `indices`.
+        indices: [nnz], the column of each stored value.
+        values: [nnz].
+        shape: (rows, columns).
+    """
+
+    indptr: Int32[np.ndarray, " starts"]
+    indices: Int32[np.ndarray, " nnz"]
+    values: Float64[np.ndarray, " nnz"]
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name in ("indptr", "indices", "values"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+
+    def __reduce__(self) -> tuple[type["CsrArrays"], tuple[object, ...]]:
+        # Through the constructor, because pickle forgets that an array is read-only.
+        return (CsrArrays, (self.indptr, self.indices, self.values, self.shape))
+
+    def transpose(self) -> "CsrArrays":
+        """Returns the transposed matrix, again in compressed rows."""
+        return _from_scipy(self.to_scipy().transpose().tocsr())
+
+    def to_scipy(self) -> sparse.csr_array:
+        """Returns a scipy matrix that shares these (read-only) arrays."""
+        return sparse.csr_array((self.values, self.indices, self.indptr), shape=self.shape)
+
+
+def _from_scipy(matrix: sparse.csr_array) -> CsrArrays:
+    matrix.sort_indices()
+    rows, columns = matrix.shape
+    return CsrArrays(
+        indptr=matrix.indptr.astype(np.int32, copy=False),
+        indices=matrix.indices.astype(np.int32, copy=False),
+        values=matrix.data.astype(np.float64, copy=False),
+        shape=(int(rows), int(columns)),
+    )
+
+
+def normalised_bipartite(
+    users: Int64[np.ndarray, " E"], items: Int64[np.ndarray, " E"], num_users: int, num_items: int
+) -> CsrArrays:
+    """Returns R̂ [U, I], the upper right block of the symmetrically normalised adjacency Â (models.md, section 0).
+
+    The value of edge (u, i) is (d_u + 1e-7)^-1/2 (d_i + 1e-7)^-1/2, with the degrees counted over the given edges;
+    the lower left block of Â is `.transpose()`. A user or item without an edge has an empty row or column.
+
+    Raises:
+        ModelError: an edge occurs twice.
+    """
+    user_scale = (np.bincount(users, minlength=num_users) + DEGREE_EPSILON) ** -0.5
+    item_scale = (np.bincount(items, minlength=num_items) + DEGREE_EPSILON) ** -0.5
+    edges = sparse.coo_array((user_scale[users] * item_scale[items], (users, items)), shape=(num_users, num_items))
+    matrix = edges.tocsr()
+    if matrix.nnz != len(users):
+        raise ModelError(f"the edges of a graph must be distinct, but {len(users) - matrix.nnz} of them are repeated")
+    return _from_scipy(matrix)
+
+
+def item_knn(features: Float[np.ndarray, "I F"], k: int, block_rows: int = 512) -> CsrArrays:
+    """Returns the directed graph [I, I] from every item to its k nearest items by cosine, itself among them.
+
+    Every stored value is 1 / (k + 1e-7): normalising binary edges by the row degree, which is k everywhere, leaves
+    nothing else (models.md, section 0). The item itself is always kept; equal similarities go to the lowest index. A
+    zero row is equally far from all. The similarities exist for `block_rows` items at a time.
+
+    Raises:
+        ModelError: k lies outside 1..I.
+    """
+    num_items = len(features)
+    if not 1 <= k <= num_items:
+        raise ModelError(f"an item graph must have `1 <= k <= number of items`, but got {k=} for {num_items} items")
+    unit = _unit_rows(features)
+    neighbours = np.empty((num_items, k), dtype=np.int32)
+    for start in range(0, num_items, block_rows):
+        similarity = unit[start : start + block_rows] @ unit.T  # [block, I]
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = np.inf
+        neighbours[start : start + block_rows] = _largest_columns(similarity, k)
+    return CsrArrays(
+        indptr=np.arange(0, num_items * k + 1, k, dtype=np.int32),
+        indices=np.sort(neighbours, axis=1).reshape(-1),
+        values=np.full(num_items * k, 1.0 / (k + DEGREE_EPSILON)),
+        shape=(num_items, num_items),
+    )
+
+
+def _unit_rows(features: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt(np.einsum("id,id->i", features, features, dtype=np.float64))
+    unit: np.ndarray = features / np.where(lengths > 0.0, lengths, 1.0).astype(features.dtype)[:, None]
+    return unit
+
+
+def _largest_columns(matrix: np.ndarray, k: int) -> np.ndarray:
+    """Returns the columns [rows, k] of each row's k largest values; of equal ones those with the lowest index."""
+    first = matrix.shape[1] - k
+    chosen = np.argpartition(matrix, first, axis=1)[:, first:]
+    smallest = np.take_along_axis(matrix, chosen, axis=1).min(axis=1)
+    tied = np.flatnonzero(np.count_nonzero(matrix >= smallest[:, None], axis=1) > k)
+    if len(tied):
+        chosen[tied] = np.argsort(-matrix[tied], axis=1, kind="stable")[:, :k]
+    return chosen
+
+
+def weighted_sum(graphs: Sequence[CsrArrays], weights: Sequence[float]) -> CsrArrays:
+    """Returns the sum of weight x graph over graphs of one shape; a graph of weight 0 leaves no entries.
+
+    Raises:
+        ModelError: no graph, a weight too many or too few, or shapes that differ.
+    """
+    if not graphs or len(graphs) != len(weights):
+        raise ModelError(
+            f"a sum of graphs must have one weight for each, but got {len(graphs)} graphs and {len(weights)} weights"
+        )
+    if len({graph.shape for graph in graphs}) > 1:
+        raise ModelError(f"graphs that are added must have one shape, but got {[graph.shape for graph in graphs]}")
+    total = weights[0] * graphs[0].to_scipy()
+    for graph, weight in zip(graphs[1:], weights[1:], strict=True):
+        total = total + weight * graph.to_scipy()
+    total.eliminate_zeros()
+    return _from_scipy(total)
+
+
+def prune_edges(
+    users: Int64[np.ndarray, " E"],
+    items: Int64[np.ndarray, " E"],
+    dropout: float,
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, int],
+    rule: PruneRule = "degree",
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " kept"]]:
+    """Returns exactly floor(E (1 - dropout)) of the edges, drawn without replacement, in their old order.
+
+    Under `degree` each draw takes an edge with probability proportional to (d_u d_i)^-1/2 among those left, which
+    spares edges between unpopular ends (FREEDOM, LayerGCN); under `uniform` all are alike. The floor is taken of the
+    decimal number that was written: dropout 0.8 leaves 20 of 100 edges, where binary fractions would leave 19.
+
+    Args:
+        dropout: share of the edges left out, in [0, 1).
+        shape: (U, I).
+
+    Raises:
+        ModelError: dropout outside its range, or so high that no edge would be left.
+    """
+    kept = len(users) - ceil(len(users) * Fraction(repr(float(dropout)))) if 0.0 <= dropout < 1.0 else 0
+    if kept < 1:
+        raise ModelError(f"dropout must lie in [0, 1) and leave an edge, but got {dropout=} for {len(users)} edges")
+    # Of independent times, Exponential with rates w, edge e is the first with probability w_e / sum(w); then the next.
+    times = rng.standard_exponential(len(users))
+    if rule == "degree":
+        user_degree, item_degree = (
+            np.bincount(ids, minlength=size) for ids, size in zip((users, items), shape, strict=True)
+        )
+        times *= np.sqrt(user_degree[users] * item_degree[items])
+    chosen = np.sort(np.argpartition(times, kept - 1)[:kept])
+    return users[chosen], items[chosen]

@@ -1,0 +1,33 @@
+"""Losses and regularisers that several models share, as pure functions of gathered rows."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+
+def pair_scores(
+    users: Float[Tensor, "B W"], positives: Float[Tensor, "B W"], negatives: Float[Tensor, "B K W"]
+) -> tuple[Float[Tensor, " B"], Float[Tensor, "B K"]]:
+    """Inner products of each user with its positive and with its negatives."""
+    return (users * positives).sum(-1), (users[:, None, :] * negatives).sum(-1)
+
+
+def bpr_mean(positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
+    """Mean over pairs of -log sigmoid(positive - negative), as softplus, which cannot overflow (BPR, Rendle 2009)."""
+    return F.softplus(negative - positive[:, None]).mean()
+
+
+def embedding_norm(*blocks: Float[Tensor, "*_ W"]) -> Float[Tensor, ""]:
+    """Sum of the un-squared Frobenius norms of the blocks, divided by the rows of the last one.
+
+    MMRec's EmbLoss (models.md §0), kept so that published regularisation weights keep their meaning. Not the squared
+    norm of the LightGCN paper: a weight from there does not carry over.
+    """
+    total = torch.stack([torch.linalg.vector_norm(block) for block in blocks]).sum()
+    return total / (blocks[-1].numel() // blocks[-1].shape[-1])
+
+
+def cosine_distance(left: Float[Tensor, "B W"], right: Float[Tensor, "B W"]) -> Float[Tensor, ""]:
+    """1 - mean cosine similarity of matching rows, in [0, 2]."""
+    return 1 - F.cosine_similarity(left, right, dim=-1).mean()

@@ -1,0 +1,103 @@
+"""Sparse propagation over the user-item graph and over item-item graphs, with hand-written backward passes.
+
+The two halves R̂ [U, I] and R̂ᵀ [I, U] of the symmetric adjacency are multiplied separately: exactly the product with the
+N x N matrix, cheaper on one core and parallel over rows on several (performance.md). CSR with 32-bit indices, because
+that is the layout that MKL and cuSPARSE are fast on.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainables.layers.graphs import CsrArrays
+
+
+def csr_tensor(arrays: CsrArrays) -> Tensor:
+    """The matrix as a float32 CSR tensor on the CPU; values are copied, the graph cache's arrays stay untouched."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(np.array(arrays.indptr)),
+            torch.from_numpy(np.array(arrays.indices)),
+            torch.from_numpy(arrays.values.astype(np.float32)),
+            arrays.shape,
+            check_invariants=False,
+        )
+
+
+class SparseOperator(nn.Module):
+    """A constant sparse matrix [R, C] with its transpose [C, R], so that a backward pass never transposes.
+
+    A module, so that it moves with its model to another device or precision; it has no weights and no state to save.
+    """
+
+    matrix: Tensor
+    transpose: Tensor
+
+    def __init__(self, arrays: CsrArrays) -> None:
+        super().__init__()
+        self.register_buffer("matrix", csr_tensor(arrays), persistent=False)
+        self.register_buffer("transpose", csr_tensor(arrays.transpose()), persistent=False)
+
+    def forward(self, dense: Float[Tensor, "C W"]) -> Float[Tensor, "R W"]:
+        """The sparse matrix times the dense one, differentiable (any number of times) in the dense one."""
+        return _product(self.matrix, self.transpose, dense)
+
+
+class _Product(torch.autograd.Function):
+    """matrix @ dense; the gradient with respect to the dense operand is matrixᵀ @ gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
+        ctx.matrix, ctx.transpose = matrix, transpose
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, _product(ctx.transpose, ctx.matrix, gradient)
+
+
+def _product(matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
+    result: Tensor = _Product.apply(matrix, transpose, dense)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _mean_of_layers(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+    user_sum, item_sum = users.clone(), items.clone()
+    for _ in range(num_layers):
+        users, items = graph.matrix @ items, graph.transpose @ users
+        user_sum += users
+        item_sum += items
+    return user_sum.div_(num_layers + 1), item_sum.div_(num_layers + 1)
+
+
+class _LightPropagation(torch.autograd.Function):
+    """The mean of Âˡ E over l = 0..L. Â is symmetric, so the backward pass is the same function of the gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, graph: SparseOperator, num_layers: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.num_layers = graph, num_layers
+        return _mean_of_layers(graph, users, items, num_layers)
+
+    @staticmethod
+    def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return *light_propagation(ctx.graph, users, items, ctx.num_layers), None, None
+
+
+def light_propagation(
+    graph: SparseOperator, users: Float[Tensor, "U W"], items: Float[Tensor, "I W"], num_layers: int
+) -> tuple[Float[Tensor, "U W"], Float[Tensor, "I W"]]:
+    """LightGCN's propagation LGN_L (He et al., SIGIR 2020): the mean of layers 0..L of Âˡ [users; items].
+
+    Args:
+        graph: R̂ [U, I], the user-item half of the symmetric adjacency.
+        num_layers: L; 0 returns the input.
+    """
+    result: tuple[Tensor, Tensor] = _LightPropagation.apply(users, items, graph, num_layers)  # type: ignore[no-untyped-call]
+    return result

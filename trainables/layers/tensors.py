@@ -1,0 +1,57 @@
+"""Tensors from read-only NumPy arrays, and parameters drawn from a given generator."""
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def shared_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over the array's own memory, no copy. The array may be read-only shared memory: never write to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def rows(table: Float[Tensor, "R W"], index: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape W"]:
+    """The table's rows at the given ids; its backward pass adds up repeated rows in one sweep, without sorting."""
+    return nn.functional.embedding(index, table)
+
+
+def xavier_uniform(num_rows: int, num_columns: int, generator: torch.Generator) -> nn.Parameter:
+    """A parameter [num_rows, num_columns], uniform with Glorot's bound sqrt(6 / (rows + columns))."""
+    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_rows, num_columns), generator=generator))
+
+
+def linear_default(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer as PyTorch initialises it (weight and bias uniform within 1/sqrt(inputs)), from the generator."""
+    layer = _empty_linear(inputs, outputs)
+    bound = inputs**-0.5
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+def linear_xavier_normal(inputs: int, outputs: int, generator: torch.Generator, *, zero_bias: bool) -> nn.Linear:
+    """A linear layer with Glorot-normal weight; its bias is 0, or PyTorch's default."""
+    layer = linear_default(inputs, outputs, generator)
+    nn.init.xavier_normal_(layer.weight, generator=generator)
+    if zero_bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def linear_xavier_uniform(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with Glorot-uniform weight and bias 0."""
+    layer = _empty_linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _empty_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A layer whose weights are not drawn: PyTorch's own initialisation would consume global randomness."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+    return layer

@@ -1,0 +1,87 @@
+"""What a recommender is: four pure stages, and the configuration they share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from trainables.data.bundle import DataBundle
+from trainables.errors import ModelError
+from trainables.types import Batch, Fused, Hidden, Losses
+
+
+class ModelConfig(BaseModel):
+    """Fields that every model has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedding_size: int = Field(default=64, ge=1, le=4096)
+    """Width D of user and item embeddings."""
+
+
+class Recommender(nn.Module, ABC):
+    """Four pure stages: `fuse() -> H`, `extract(H) -> Hidden`, `loss(Hidden, Batch)`, `score(Hidden, users)`.
+
+    The trainer calls `start_epoch` before each epoch, then per batch fuse, extract and loss, and for evaluation fuse,
+    extract and score in evaluation mode from the current weights. `fuse` ends at H by definition: an objective such as
+    DVIB perturbs whatever it returned. A stage never assigns to `self`, never changes its arguments and draws nothing
+    at random but dropout; tests hold every entry of the registry to that.
+
+    Every model is built as `Model(config, data, generator)` and draws its initial weights from the generator alone.
+    """
+
+    uses_negatives: ClassVar[bool] = True
+    uses_features: ClassVar[bool] = False
+
+    class Config(ModelConfig):
+        """The model's numbers; each model extends it."""
+
+    def __init__(self, data: DataBundle) -> None:
+        """Checks that the data set has what the model needs.
+
+        Raises:
+            ModelError: the model needs modality features and the data set has none.
+        """
+        super().__init__()
+        if self.uses_features and not data.features:
+            raise ModelError(
+                f"model {type(self).__name__} needs modality features, but data set {data.name!r} has no *_feat.npy"
+            )
+
+    def start_epoch(self, generator: np.random.Generator) -> None:
+        """Redraws what lives for one epoch (a pruned graph). Default: nothing."""
+
+    @abstractmethod
+    def fuse(self) -> Fused:
+        """H: fused modality features, or the ego embeddings of a model without modalities."""
+
+    @abstractmethod
+    def extract(self, fused: Fused) -> Hidden:
+        """Representations of all users and items from H and the graph."""
+
+    @abstractmethod
+    def loss(self, hidden: Hidden, batch: Batch) -> Losses:
+        """The model's full batch loss, with its own regularisers and auxiliary losses."""
+
+    def score(self, hidden: Hidden, users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
+        """Scores of all items for the given users. Default: inner product."""
+        return hidden.users[users] @ hidden.items.T
+
+    def distilled(self, hidden: Hidden, batch: Batch, limit: int | None) -> Mapping[str, Float[Tensor, "_ _"]]:
+        """Logits, one distribution a row, on which a clean and a perturbed pass are compared.
+
+        Default: scores of all items for the distinct users among the batch's first `limit` rows (a batch is a random
+        subset, so its head is one too); None takes every row of the batch, repeated users and all.
+        """
+        users = batch.users if limit is None else torch.unique(batch.users[:limit])
+        return {"scores": self.score(hidden, users)}
+
+    def require_negatives(self, batch: Batch) -> None:
+        """Raises ModelError when a batch for a ranking loss has no negatives."""
+        if batch.negatives.shape[1] == 0:
+            raise ModelError(f"model {type(self).__name__} needs negatives, but the batch has none")

@@ -1,0 +1,53 @@
+"""VBPR: matrix factorisation whose item vectors carry a projection of the modality features."""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainables.data.bundle import DataBundle
+from trainables.layers.losses import bpr_mean, embedding_norm, pair_scores
+from trainables.layers.tensors import linear_xavier_normal, rows, shared_tensor, xavier_uniform
+from trainables.models.base import ModelConfig, Recommender
+from trainables.types import Batch, Fused, Hidden, Losses
+
+
+class VBPR(Recommender):
+    """An item is its id embedding beside a projection of its concatenated features; a user's vector is as wide as both.
+
+    Paper: He and McAuley, "VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback", AAAI 2016. Departs from
+    the paper as MMRec does: no bias terms, every modality instead of the visual one, and the un-squared norm of the
+    user's and the fused items' rows as regulariser, so that it also acts on the projected content.
+    H for DVIB is the projection, before the id part is put beside it (strategies.md §6.4).
+    """
+
+    uses_features = True
+    features: Tensor
+
+    class Config(ModelConfig):
+        """VBPR's numbers."""
+
+        reg_weight: float = Field(default=1e-3, ge=0)
+        """Weight of the un-squared norm of the batch's user and fused item rows."""
+
+    def __init__(self, config: Config, data: DataBundle, generator: torch.Generator) -> None:
+        super().__init__(data)
+        self.config = config
+        size = config.embedding_size
+        self.user_embedding = xavier_uniform(data.num_users, 2 * size, generator)
+        self.item_embedding = xavier_uniform(data.num_items, size, generator)
+        joint = torch.cat([shared_tensor(features) for features in data.features.values()], dim=1)
+        self.register_buffer("features", joint, persistent=False)
+        self.projection = linear_xavier_normal(joint.shape[1], size, generator, zero_bias=True)
+
+    def fuse(self) -> Fused:
+        return {"joint": self.projection(self.features)}
+
+    def extract(self, fused: Fused) -> Hidden:
+        return Hidden(self.user_embedding, torch.cat([self.item_embedding, fused["joint"]], dim=1))
+
+    def loss(self, hidden: Hidden, batch: Batch) -> Losses:
+        self.require_negatives(batch)
+        users = rows(hidden.users, batch.users)
+        positives, negatives = rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
+        bpr = bpr_mean(*pair_scores(users, positives, negatives))
+        return Losses.of(bpr=bpr, regularisation=self.config.reg_weight * embedding_norm(users, positives, negatives))

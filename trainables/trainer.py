@@ -1,0 +1,224 @@
+"""The one training loop: builds a trial from its configuration and data, and runs it epoch by epoch, without Ray."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.config import TrialConfig
+from trainables.data.bundle import DataBundle, Interactions
+from trainables.data.sampling import EpochSampler
+from trainables.errors import Diverged, ModelError
+from trainables.evaluation.ranking import RankingEvaluator
+from trainables.models import MODELS
+from trainables.objectives import OBJECTIVES
+from trainables.progress import EpochReport, Progress
+from trainables.seeding import numpy_stream, stream_seed, torch_stream
+from trainables.types import Batch, Closure, Hidden, Losses, Moment
+from trainables.updates import UPDATES
+from trainables.updates.base import Stepper
+
+EXPLOSION = 1e4
+"""An epoch's mean loss beyond this many times the first epoch's (or 1, if that is more) counts as divergence."""
+
+
+class Trainer:
+    """One trial: model, objective, update and optimiser over one data set.
+
+    Everything random comes from streams named by (seed, purpose, epoch, batch), so two trainers of the same
+    configuration and data agree bit for bit, and so does one that was saved and restored between two epochs.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: DataBundle,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Builds the trial at epoch 0.
+
+        Raises:
+            ModelError: the model cannot work with the data set.
+        """
+        self.config = config
+        self.data = data
+        self.device = torch.device(device)
+        model_type, objective_type = MODELS[config.model_name], OBJECTIVES[config.objective_name]
+        model = model_type(config.model, data, torch_stream(config.seed, "init", 0))  # type: ignore[call-arg, arg-type]
+        self.model = model.to(self.device, dtype)
+        with torch.no_grad():
+            widths = {name: h.shape[1] for name, h in self.model.fuse().items()}
+        objective = objective_type(config.objective, widths, torch_stream(config.seed, "init", 1))
+        self.objective = objective.to(self.device, dtype)
+        params = [p for p in (*self.model.parameters(), *self.objective.parameters()) if p.requires_grad]
+        self.stepper = Stepper(params, config.optimizer.build(params))
+        self.update = UPDATES[config.update_name](config.update)
+        self.sampler = EpochSampler(data.train, data.num_users, data.num_items, negatives=self.model.uses_negatives)
+        self.evaluator = RankingEvaluator(data.train, data.valid, data.num_items)
+        if len(self.evaluator.users) == 0:
+            raise ModelError(f"data set {data.name!r}: no user of the validation split has training interactions")
+        self.progress = Progress()
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """⌈E / batch size⌉; the last batch is short, none is dropped."""
+        return -(-len(self.data.train) // self.config.train.batch_size)
+
+    def run_epoch(self) -> EpochReport:
+        """Trains one epoch and validates where due.
+
+        Raises:
+            Diverged: the loss is not finite any more, or exploded.
+        """
+        epoch = self.progress.epoch + 1
+        start = time.perf_counter()
+        losses = self._train_epoch(epoch)
+        self.progress.epoch = epoch
+        self.progress.train_seconds += time.perf_counter() - start
+        train = self.config.train
+        validation = None
+        if epoch % train.validate_every == 0 or epoch == train.max_epochs:
+            validation = self._validate()
+        return EpochReport(epoch, losses, validation, self.progress.done(train), self.progress.as_dict())
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.model.train()
+        self.model.start_epoch(numpy_stream(self.config.seed, "graph", epoch))
+        steps = self._run_steps(self._batches(epoch), epoch)
+        self.progress.gradient_evaluations = self.stepper.gradient_evaluations
+        self.progress.optimizer_steps = self.stepper.optimizer_steps
+        self.progress.samples += len(self.data.train)
+        return self._mean_losses(epoch, steps)
+
+    def _run_steps(self, batches: Sequence[Batch], epoch: int) -> list[Losses]:
+        width = self.update.batches_per_step
+        steps: list[Losses] = []
+        for first in range(0, len(batches), width):
+            group = batches[first : first + width]
+            closures = [self._closure(batch, epoch, first + offset) for offset, batch in enumerate(group)]
+            losses = self.update(closures, self.stepper, Moment(epoch, first))
+            steps.append(Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}))
+        return steps
+
+    def rehearse(self, most_batches: int) -> tuple[float, float]:
+        """Seconds per gradient evaluation and per validation, timed on the first batches after a warm-up.
+
+        Moves the weights: a trainer that rehearsed is not to be trained on.
+        """
+        self.model.train()
+        self.model.start_epoch(numpy_stream(self.config.seed, "graph", 1))
+        batches = self._batches(1)[:most_batches]
+        self._run_steps(batches[:2], 1)
+        before, start = self.stepper.gradient_evaluations, time.perf_counter()
+        self._run_steps(batches, 1)
+        trained = time.perf_counter()
+        self.evaluate(self.evaluator)
+        evaluated = time.perf_counter()
+        return (trained - start) / (self.stepper.gradient_evaluations - before), evaluated - trained
+
+    def _batches(self, epoch: int) -> list[Batch]:
+        seed = self.config.seed
+        drawn = self.sampler.epoch(
+            numpy_stream(seed, "batches", epoch),
+            numpy_stream(seed, "negatives", epoch),
+            1 if self.model.uses_negatives else 0,
+        )
+        columns = [torch.from_numpy(column).to(self.device) for column in drawn]
+        size = self.config.train.batch_size
+        return [Batch(*parts) for parts in zip(*(torch.split(column, size) for column in columns), strict=True)]
+
+    def _closure(self, batch: Batch, epoch: int, index: int) -> Closure:
+        draw = 0
+
+        def closure(*, fresh: bool = False) -> Losses:
+            nonlocal draw
+            draw += fresh
+            devices = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(stream_seed(self.config.seed, "noise", epoch, index, draw if fresh else 0))
+                losses: Losses = self.objective(self.model, batch)
+            return losses
+
+        return closure
+
+    def _mean_losses(self, epoch: int, steps: Sequence[Losses]) -> dict[str, float]:
+        totals = torch.stack([step.total for step in steps]).double().cpu()
+        finite = torch.isfinite(totals)
+        if not finite.all():
+            step = int((~finite).nonzero()[0])
+            raise Diverged(epoch, step + 1, float(totals[step]))
+        means = {"loss": float(totals.mean())}
+        for name in steps[0].parts:
+            means[f"loss/{name}"] = float(torch.stack([step.parts[name] for step in steps]).double().mean())
+        if self.progress.first_loss is None:
+            self.progress.first_loss = means["loss"]
+        if abs(means["loss"]) > EXPLOSION * max(1.0, abs(self.progress.first_loss)):
+            raise Diverged(epoch, 0, means["loss"])
+        return means
+
+    def _validate(self) -> dict[str, float]:
+        start = time.perf_counter()
+        metrics = self.evaluate(self.evaluator)
+        self.progress.forward_passes += 1
+        if self.progress.record_score(metrics[self.config.train.metric], self.config.train.mode):
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.progress.evaluation_seconds += time.perf_counter() - start
+        return metrics
+
+    def evaluate(self, evaluator: RankingEvaluator) -> dict[str, float]:
+        """Mean ranking metrics at the current weights, in evaluation mode; changes nothing and draws nothing.
+
+        Raises:
+            Diverged: a representation is not finite.
+        """
+        self.model.eval()
+        with torch.no_grad():
+            hidden = self._finite(self.model.extract(self.model.fuse()))
+            return evaluator(lambda users: self.model.score(hidden, users), self.device)
+
+    def evaluate_best(self, judged: Interactions) -> dict[str, float]:
+        """Mean ranking metrics of the best validation epoch's weights on other interactions; the weights stay."""
+        evaluator = RankingEvaluator(self.data.train, judged, self.data.num_items)
+        current = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.best_weights)
+        try:
+            return self.evaluate(evaluator)
+        finally:
+            self.model.load_state_dict(current)
+
+    def _finite(self, hidden: Hidden) -> Hidden:
+        for part in (hidden.users, hidden.items):
+            if not bool(torch.isfinite(part).all()):
+                raise Diverged(self.progress.epoch, 0, math.nan)
+        return hidden
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(tensors, numbers): all that the epochs to come depend on; tensors for torch.save, numbers for JSON.
+
+        Random streams need no state: they are named by epoch.
+        """
+        tensors = {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.stepper.optimizer.state_dict(),
+            "update": self.update.state_dict(),
+            "best_weights": self.best_weights,
+        }
+        return tensors, self.progress.as_dict()
+
+    def restore(self, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+        """Goes back to a state; every later epoch is bit for bit what it would have been."""
+        self.model.load_state_dict(tensors["model"])
+        self.objective.load_state_dict(tensors["objective"])
+        self.stepper.optimizer.load_state_dict(tensors["optimizer"])
+        self.update.load_state_dict(tensors["update"])
+        self.best_weights = {name: value.to(self.device) for name, value in tensors["best_weights"].items()}
+        self.progress = Progress.from_dict(numbers)
+        self.stepper.gradient_evaluations = self.progress.gradient_evaluations
+        self.stepper.optimizer_steps = self.progress.optimizer_steps
