@@ -1,0 +1,69 @@
+"""The entry point `recsweep`: gathers the commands, and turns a mistake into one sentence and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from search.commands import data, results, show, sweeps
+from search.errors import SearchError
+from spaces.errors import SpaceError
+from trainables.errors import TrainableError
+
+WRONG_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="recsweep",
+    help="Hyperparameter sweeps of multimodal recommenders: launch them, query the results, see what tuning costs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (
+    sweeps.launch,
+    sweeps.plan,
+    sweeps.status,
+    results.query,
+    results.best,
+    results.report,
+    results.compare,
+):
+    app.command()(command)
+app.add_typer(data.app, name="data")
+app.command()(show.show)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line and exits: 0 done, 2 wrong input, 3 some trials failed, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns its exit code; a mistake is one sentence on stderr."""
+    try:
+        code = app(args=list(arguments), standalone_mode=False)
+    except (SearchError, SpaceError, TrainableError) as error:
+        return _complain(" ".join(str(error).split("\n")))
+    except TyperException as error:
+        # An unknown command or option; typer has a text ready for most.
+        return _complain(_usage(error))
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has seen enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: TyperException) -> str:
+    """Typer's text for a person; an error without one means that nothing was given where something must be."""
+    message = getattr(error, "format_message", lambda: str(error))()
+    return message or "a command is missing; recsweep --help lists them"
+
+
+def _complain(sentence: str) -> int:
+    print(f"recsweep: {sentence}", file=sys.stderr)
+    return WRONG_INPUT

@@ -1,0 +1,65 @@
+"""The commands `data check`, `data describe` and `data synthesize`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.errors import SearchError
+from spaces.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from trainables.data.config import DataConfig
+
+app = typer.Typer(help="Check and describe data sets, or make synthetic ones.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Folder of the data set below the root, or synthetic.")]
+Root = Annotated[str | None, typer.Option(help="Folder that holds the data sets' folders.")]
+Modalities = Annotated[str | None, typer.Option(help="Only these, with commas between; default: all.")]
+
+
+@app.command()
+def check(name: Name, root: Root = None, modalities: Modalities = None) -> int:
+    """Check a data set in MMRec's format; every rule that is broken is named with its file and line."""
+    from trainables.data import catalog
+
+    problems = catalog.check(_config(name, root, modalities))
+    for problem in problems:
+        print(f"recsweep: {problem}", file=sys.stderr)
+    if not problems:
+        print(f"{name}: every check passed")
+    return 2 if problems else 0
+
+
+@app.command()
+def describe(name: Name, root: Root = None, modalities: Modalities = None) -> int:
+    """Print sizes, sparsity, modalities, dropped users and digests of a data set as JSON."""
+    from trainables.data import catalog
+
+    print(json.dumps(catalog.describe(_config(name, root, modalities)), indent=2))
+    return 0
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="New folder; its name is the data set's name.")],
+    like: Annotated[str, typer.Option(help="Size: synthetic, lfm2k or baby (Amazon Baby's).")] = "synthetic",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 999,
+) -> int:
+    """Make a synthetic data set in MMRec's format: interactions and features from shared latent factors."""
+    from trainables.data.synthetic import RECIPES, write_folder
+    from trainables.data.synthetic import synthesize as generate
+
+    if like not in RECIPES:
+        raise SearchError(f"--like must be one of {', '.join(RECIPES)}, but got {like!r}{did_you_mean(like, RECIPES)}")
+    write_folder(folder, generate(RECIPES[like], seed))
+    print(f"{folder}: a data set of the size of {like}")
+    return 0
+
+
+def _config(name: str, root: str | None, modalities: str | None) -> "DataConfig":
+    from trainables.data.config import DataConfig
+
+    return DataConfig(name=name, root=root, modalities=tuple(modalities.split(",")) if modalities else None)

@@ -1,0 +1,177 @@
+"""Commands that read the store: query, best, report, compare."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+from rich.table import Table
+
+from search.commands.options import StoreOption, SweepArgument, console, open_store
+from search.errors import QueryError, SearchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from search.report.frames import SweepFrames
+
+FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet")
+
+
+def query(
+    sql: Annotated[str | None, typer.Argument(help="One SELECT, the name of a query (--list), or - for stdin.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the SELECT from a file.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="Bind $NAME in the SELECT.", metavar="NAME=VALUE")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the named queries.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="List views and columns, with units.")] = False,
+    form: Annotated[str | None, typer.Option("--format", help=", ".join(FORMATS))] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file.")] = None,
+    timeout: Annotated[float, typer.Option(help="Most seconds for the SQL.")] = 60.0,
+    store: StoreOption = None,
+) -> int:
+    """Ask the store in SQL: a table on a terminal, CSV in a pipe."""
+    import pyarrow as pa
+
+    from search import query as engine
+    from search.schema import describe
+
+    if schema:
+        return _write(describe(), form, output)
+    if listing:
+        queries = engine.named_queries().values()
+        rows = [{"name": each.name, "description": each.description} for each in queries]
+        return _write(pa.Table.from_pylist(rows), form, output)
+    results = open_store(store)
+    text, params = _statement(sql, file), engine.parse_parameters(param or ())
+    if named := engine.named_queries().get(text.strip()):
+        text, params = named.sql, {"sweep": results.resolve(None), **params}
+    return _write(engine.run_query(results, text, params, timeout_s=timeout), form, output)
+
+
+def _statement(sql: str | None, file: Path | None) -> str:
+    if (sql is None) == (file is None):
+        raise QueryError("query takes one SELECT: as an argument, in a file (-f), or from stdin (-)")
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise QueryError(f"{file} must be a readable text file, but: {error}") from None
+    return sys.stdin.read() if sql == "-" else str(sql)
+
+
+def _write(table: "pa.Table", form: str | None, output: Path | None) -> int:
+    from search.query import write_result
+
+    chosen = form or ("table" if output is None and sys.stdout.isatty() else "csv")
+    if chosen not in FORMATS:
+        raise QueryError(f"--format must be one of {', '.join(FORMATS)}, but got {chosen!r}")
+    if output is None:
+        write_result(table, chosen, sys.stdout.buffer)
+        return 0
+    try:
+        with output.open("wb") as file:
+            write_result(table, chosen, file)
+    except OSError as error:
+        raise QueryError(f"--output {output} must be writable, but: {error.strerror}") from None
+    return 0
+
+
+def best(
+    sweep: SweepArgument = None,
+    form: Annotated[str, typer.Option("--format", help="table, yaml or json")] = "table",
+    store: StoreOption = None,
+) -> int:
+    """Show the best configuration of every cell, chosen on the validation split."""
+    from search.report.best import best_configurations
+    from search.report.frames import read_frames
+
+    if form not in _BEST_FORMATS:
+        raise SearchError(f"--format must be table, yaml or json, but got {form!r}")
+    results = open_store(store)
+    frames = read_frames(results, results.resolve(sweep))
+    found = best_configurations(frames)
+    _BEST_FORMATS[form](frames, found[found["trial"].notna()])
+    return 0
+
+
+def _best_table(frames: "SweepFrames", found: "pd.DataFrame") -> None:
+    from search.report.best import describe_values, tuned_values
+
+    table = Table("cell", "trial", f"validation {frames.metric}", "seeds", "configuration", "chosen from")
+    for _, row in found.iterrows():
+        values = describe_values(tuned_values(frames, row["trial"]))
+        table.add_row(
+            row["cell"], row["trial"], f"{row['score']:.4f}", str(len(row["seeds"])), values, str(row["candidates"])
+        )
+    console().print(table)
+
+
+def _best_json(frames: "SweepFrames", found: "pd.DataFrame") -> None:
+    rows = [
+        {
+            "cell": row["cell"],
+            "trial": row["trial"],
+            "metric": frames.metric,
+            "score": row["score"],
+            "seeds": list(row["seeds"]),
+            "candidates": int(row["candidates"]),
+            "config": json.loads(row["config_json"]),
+        }
+        for _, row in found.iterrows()
+    ]
+    print(json.dumps(rows, indent=2))
+
+
+def _best_yaml(frames: "SweepFrames", found: "pd.DataFrame") -> None:
+    """One document a cell; each is a sweep of its own that runs the best configuration again."""
+    from search.report.best import best_sweep
+
+    documents = [best_sweep(frames, row) for _, row in found.iterrows()]
+    print(yaml.safe_dump_all(documents, sort_keys=False), end="")
+
+
+_BEST_FORMATS = {"table": _best_table, "json": _best_json, "yaml": _best_yaml}
+
+
+def report(
+    sweep: SweepArgument = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder. Default: reports/SWEEP.")] = None,
+    store: StoreOption = None,
+) -> int:
+    """Write the sweep's HTML report, best.yaml and report.md."""
+    from search.report import write_report
+
+    results = open_store(store)
+    name = results.resolve(sweep)
+    page = write_report(results, name, output or Path("reports") / name)
+    print(f"Report of {name}: {page}")
+    return 0
+
+
+def compare(
+    sweeps: Annotated[list[str] | None, typer.Argument(help="Sweeps in the store; default: the latest one.")] = None,
+    arms: Annotated[list[str] | None, typer.Option("--arms", help="Arms to compare; default: all.")] = None,
+    cost: Annotated[str, typer.Option(help="Budgets in gradient_evaluations, device_seconds or trials.")] = (
+        "gradient_evaluations"
+    ),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder. Default: reports/SWEEP.")] = None,
+    store: StoreOption = None,
+) -> int:
+    """Compare the tuning cost of training strategies at equal budget, with what can and cannot be told apart."""
+    from search.comparison import COST_UNITS
+    from search.comparison import compare as make_comparison
+    from search.report import write_comparison
+    from search.report.terminal import print_comparison
+
+    if cost not in COST_UNITS:
+        raise SearchError(f"--cost must be one of {', '.join(COST_UNITS)}, but got {cost!r}")
+    results = open_store(store)
+    names = [results.resolve(name) for name in sweeps] if sweeps else [results.resolve(None)]
+    comparison = make_comparison(results, names, arms or (), cost=cost)
+    print_comparison(comparison, console())
+    page = write_comparison(comparison, output or Path("reports") / "-".join(names))
+    print(f"Comparison: {page}")
+    return 0

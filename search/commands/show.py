@@ -1,0 +1,60 @@
+"""The command `show`: what can be swept, from the registries of spaces."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from search.commands.options import console
+from search.errors import SearchError
+from search.spec import builtin_sweeps
+from spaces.models import MODELS
+from spaces.nearest import did_you_mean
+from spaces.objectives import OBJECTIVES
+from spaces.optimizers import OPTIMIZERS
+from spaces.presets import PRESETS
+from spaces.row import Row
+from spaces.updates import UPDATES
+
+REGISTRIES: dict[str, dict[str, Row]] = {
+    "models": MODELS,
+    "objectives": OBJECTIVES,
+    "updates": UPDATES,
+    "optimizers": OPTIMIZERS,
+}
+TOPICS = (*REGISTRIES, "spaces", "presets", "sweeps")
+
+
+def show(topic: Annotated[str, typer.Argument(help=", ".join(TOPICS))]) -> int:
+    """Show what can be swept: entries with defaults, ranges and sources."""
+    screen = console()
+    if topic in REGISTRIES:
+        screen.print(_entries(topic, REGISTRIES[topic]))
+    elif topic == "spaces":
+        for name, registry in REGISTRIES.items():
+            screen.print(_ranges(name, registry))
+    elif topic in ("presets", "sweeps"):
+        for name in PRESETS if topic == "presets" else builtin_sweeps():
+            screen.print(name)
+    else:
+        raise SearchError(
+            f"show must be given one of {', '.join(TOPICS)}, but got {topic!r}{did_you_mean(topic, TOPICS)}"
+        )
+    return 0
+
+
+def _entries(topic: str, registry: dict[str, Row]) -> Table:
+    table = Table("name", "what it is", "defaults", "source", title=topic)
+    for name, row in registry.items():
+        defaults = "\n".join(f"{key}={value}" for key, value in row.defaults.items()) or "-"
+        table.add_row(name, row.summary, defaults, row.source)
+    return table
+
+
+def _ranges(topic: str, registry: dict[str, Row]) -> Table:
+    table = Table("parameter", "of", "paper", "extended", title=topic)
+    for name, row in registry.items():
+        for key in {**row.paper.parameters, **row.extended.parameters}:
+            cells = [str(space.parameters.get(key, "-")) for space in (row.paper, row.extended)]
+            table.add_row(key, name, *cells)
+    return table

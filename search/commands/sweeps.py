@@ -1,0 +1,127 @@
+"""Commands that run sweeps or say what one will cost: launch, plan, status."""
+
+import json
+import time
+from typing import Annotated
+
+import typer
+import yaml
+from rich.table import Column, Table
+
+from search.commands.options import StoreOption, SweepArgument, console, open_store
+from search.plan import Count, Plan, Prediction
+from search.spec import SweepSpec, load
+
+SpecArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in sweep.", metavar="SWEEP")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Changes to the sweep, such as search.trials=8.", metavar="[KEY=VALUE]...")
+]
+
+
+def launch(
+    sweep: SpecArgument,
+    overrides: Overrides = None,
+    store: StoreOption = None,
+    address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done: the same as plan.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own output.")] = False,
+) -> int:
+    """Run a sweep to its end; every result goes to the store as it happens."""
+    spec = load(sweep, overrides or ())
+    if dry_run:
+        return _print_plan(spec)
+    results = open_store(store, from_spec=spec.store, create=True)
+    from search import driver
+    from search.live import LiveView
+
+    screen = console()
+    with LiveView(screen, spec) as view:
+        outcome = driver.run(spec, results, address=address, verbose=verbose, on_change=view.update)
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
+    screen.print(
+        f"Sweep {outcome.sweep}: {counts or 'no trial ran'} in {_duration(outcome.seconds)}; store {results.root}"
+    )
+    if outcome.interrupted:
+        missing = outcome.planned - sum(outcome.counts.values())
+        screen.print(f"Interrupted with {missing} trials not begun; everything that was measured is in the store.")
+    else:
+        screen.print(f"Next: recsweep report {outcome.sweep} --store {results.root}")
+    return outcome.exit_code
+
+
+def plan(sweep: SpecArgument, overrides: Overrides = None) -> int:
+    """Say what a sweep will do and cost, before anything runs."""
+    return _print_plan(load(sweep, overrides or ()))
+
+
+def _print_plan(spec: SweepSpec) -> int:
+    from search import preparation
+    from search.plan import plan as make_plan
+    from search.plan import predict
+    from search.spec import studies
+
+    cells = studies(spec)
+    bundles = preparation.load_data(spec)
+    preparation.check_configurations(cells, bundles, spec.search.seeds[0])
+    batches = preparation.batches_per_epoch(spec, bundles)
+    planned = make_plan(spec, batches, preparation.gradient_evaluations)
+    timings = preparation.probe(cells, bundles, spec.search.seeds[0])
+    prediction = predict(planned, timings, preparation.local_concurrency(spec))
+    screen = console()
+    screen.print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), markup=False, highlight=False)
+    screen.print(_plan_table(planned, prediction))
+    total = _count(planned.gradient_evaluations)
+    screen.print(f"{planned.trials} trials, {total} gradient evaluations at the full {planned.max_epochs} epochs each.")
+    if prediction.wall_s is not None:
+        wall = preparation.with_startup(prediction.wall_s)
+        low, mid, high = (_duration(seconds) for seconds in (wall.low, wall.mid, wall.high))
+        screen.print(
+            f"Predicted: {mid} (between {low} and {high}) on this machine, {prediction.concurrency} trials at once; "
+            "early stopping and pruning make it shorter. From a probe of a few batches here, just now."
+        )
+    return 0
+
+
+def _plan_table(planned: Plan, prediction: Prediction) -> Table:
+    table = Table(Column("cell", overflow="fold"), title=f"Plan of {planned.name} (digest {planned.digest[:12]})")
+    for heading in ("trials", "tuned", "space", "gradient evaluations an epoch", "in all", "device time"):
+        table.add_column(heading, justify="right")
+    for cell in planned.cells:
+        seconds = prediction.cells[cell.cell]
+        taken = "no evidence" if seconds is None else _duration(seconds.mid)
+        points = "continuous" if cell.space_size is None else str(cell.space_size)
+        per_epoch, total = _count(cell.gradient_evaluations_per_epoch), _count(cell.gradient_evaluations)
+        table.add_row(cell.cell, str(cell.trials), str(len(cell.tuned)), points, per_epoch, total, taken)
+    return table
+
+
+def status(
+    sweep: SweepArgument = None,
+    store: StoreOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 seconds until the sweep ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Show how far a sweep is: trials by state, best validation score and cost of every cell."""
+    from search.progress import sweep_progress
+
+    results = open_store(store)
+    screen = console()
+    while True:
+        progress = sweep_progress(results, results.resolve(sweep))
+        if as_json:
+            print(json.dumps(progress.as_dict()))
+        else:
+            screen.print(progress.table())
+        if not watch or progress.ended:
+            return 0
+        time.sleep(2)
+
+
+def _count(count: Count) -> str:
+    return f"{count.low:,}" if count.exact else f"{count.low:,} to {count.high:,}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,139 @@
+"""The tuning-cost comparison of arms at equal budget, with its uncertainty and what it assumes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Literal, Protocol, TypeAlias
+
+import pandas as pd
+
+from search.arm_results import Row, Yardstick, band_rows, curve_rows, measure, result_row, target_rows, task_row
+from search.arms import BASE_ARM, decided_trials, read_specs, read_tasks
+from search.assumptions import check_grids, check_samplers, check_trials, choose_arms, notes
+from search.errors import ComparisonError
+from search.verdicts import Verdict, judge, summarise
+
+Cost: TypeAlias = Literal["gradient_evaluations", "device_seconds", "train_seconds", "trials"]
+COST_UNITS: Mapping[Cost, str] = {
+    "gradient_evaluations": "gradient evaluations",
+    "device_seconds": "device-seconds",
+    "train_seconds": "training seconds",
+    "trials": "trials",
+}
+
+
+class Readable(Protocol):
+    """The part of `search.store.Store` that a comparison uses."""
+
+    def frame(self, view: str, sweep: str | None = None) -> pd.DataFrame:
+        """Return a view's rows of one sweep."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms compared at equal budget.
+
+    Attributes:
+        sweeps, arms: what is compared; the base arm comes first.
+        cost: what budgets are counted in, a key of `COST_UNITS`.
+        confidence: of the bands, for all numbers of trials at once.
+        budget_statement: at which budget the arms are read, in one sentence per task.
+        summary: how many pairs of arms could be told apart.
+        notes: what was assumed, left out or counted in which way, one sentence each.
+        tasks: per task the metric, its mode and the yardstick: `base`, `base_source`, `tuned_base`, `reference`,
+            `reference_arm`, `budget`.
+        results: per task and arm the space, the trials, what they cost, `affordable` (configurations that the budget
+            buys at their mean cost), `expected_best` of so many, `gain` over the base as a share, `harm_rate` with its
+            interval, `default_regret`, `regret_area`. Null where it cannot be known.
+        curves: per task, arm and `budget` the expected best score `value`; `trusted` up to a third of the arm's trials.
+        bands: per task, arm and number of `trials` the `median` best, `lower`, `upper`, `trusted`; `budget` is the
+            number of trials times the arm's mean cost.
+        targets: per task, arm and target the expected `trials` and `cost`; both null where it is `censored`.
+        verdicts: the fields of `search.verdicts.Verdict`, one row per pair of arms, those told apart first.
+    """
+
+    sweeps: tuple[str, ...]
+    arms: tuple[str, ...]
+    cost: Cost
+    confidence: float
+    budget_statement: str
+    summary: str
+    notes: tuple[str, ...]
+    tasks: pd.DataFrame
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    bands: pd.DataFrame
+    targets: pd.DataFrame
+    verdicts: pd.DataFrame
+
+
+def compare(
+    store: Readable,
+    sweeps: Sequence[str],
+    arms: Sequence[str] = (),
+    *,
+    cost: Cost = "gradient_evaluations",
+    confidence: float = 0.8,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Return the comparison of `arms` (of all, if none is named) with the base arm, plain `descent`.
+
+    An arm is an update, an objective, or "objective+update"; a task is a data set with a model. The same store,
+    arguments and seed give the same numbers.
+
+    Raises:
+        ComparisonError: the trials cannot support it; the sentence says why.
+    """
+    names = tuple(dict.fromkeys(sweeps))
+    if not names:
+        raise ComparisonError("at least one sweep must be named to be compared")
+    specs = read_specs(_together(store, "sweeps", names))
+    check_samplers(specs)
+    trials = _together(store, "trials", names)
+    check_trials(names, trials)
+    decided = decided_trials(trials)
+    chosen = choose_arms(arms, sorted(decided["arm"].unique()))
+    decided = decided[decided["arm"].isin(chosen)]
+    tasks = read_tasks(specs, decided, _together(store, "params", names), cost)
+    check_grids(specs, decided, tasks)
+    yardsticks = {task.name: measure(task) for task in tasks}
+    entries = [(task, task.arms[arm], yardsticks[task.name]) for task in tasks for arm in chosen if arm in task.arms]
+    curves = [curve_rows(*entry, permutations=permutations, seed=seed) for entry in entries]
+    verdicts = sorted(judge(tasks, yardsticks, chosen, seed), key=lambda verdict: verdict.winner is None)
+    return Comparison(
+        sweeps=names,
+        arms=chosen,
+        cost=cost,
+        confidence=confidence,
+        budget_statement=_budget_statement(yardsticks, cost),
+        summary=summarise(verdicts),
+        notes=tuple(notes(specs, trials, decided, tasks, yardsticks)),
+        tasks=pd.DataFrame([task_row(task, yardsticks[task.name]) for task in tasks]),
+        results=_results([result_row(*entry, rows) for entry, rows in zip(entries, curves, strict=True)]),
+        curves=pd.DataFrame([row for rows in curves for row in rows]),
+        bands=pd.DataFrame([row for entry in entries for row in band_rows(*entry, confidence)]),
+        targets=pd.DataFrame([row for entry in entries for row in target_rows(*entry)]).astype(_NULLABLE_TARGETS),
+        verdicts=pd.DataFrame([asdict(each) for each in verdicts], columns=[each.name for each in fields(Verdict)]),
+    )
+
+
+_NULLABLE_TARGETS = {"trials": "float64", "cost": "float64"}
+
+
+def _together(store: Readable, view: str, sweeps: Sequence[str]) -> pd.DataFrame:
+    frames = [store.frame(view, sweep) for sweep in sweeps]
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+
+
+def _results(rows: Sequence[Row]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows).astype({"space_size": "Int64"})
+    numbers = ["gain", "default_score", "default_regret", "regret_area", "harm_rate", "harm_low", "harm_high"]
+    return frame.astype({name: "float64" for name in numbers})
+
+
+def _budget_statement(yardsticks: Mapping[str, Yardstick], cost: Cost) -> str:
+    budgets = [f"{yardstick.budget:,.0f} {COST_UNITS[cost]} on {name}" for name, yardstick in yardsticks.items()]
+    return (
+        f"Every arm is read at the same budget, {', '.join(budgets)}: the least that an arm with something to tune "
+        f"spent there. The base arm, {BASE_ARM}, has the same budget for its own hyperparameters."
+    )

@@ -1,0 +1,68 @@
+"""What a person sees while a sweep runs: one live table on a terminal, plain lines elsewhere."""
+
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from search.recorder import TrialRecord
+from search.spec import SweepSpec, studies
+
+
+class LiveView:
+    """Shows the records of a running sweep; a context manager that leaves the last state on the screen."""
+
+    def __init__(self, console: Console, spec: SweepSpec) -> None:
+        self._console = console
+        self._spec = spec
+        self._planned = {study.cell: study.trials * len(spec.search.seeds) for study in studies(spec)}
+        self._told: set[str] = set()
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "LiveView":
+        planned = sum(self._planned.values())
+        self._console.print(f"{self._spec.name}: {planned} trials in {len(self._planned)} cells; starting Ray")
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, records: Mapping[str, TrialRecord]) -> None:
+        """Shows the given state."""
+        if self._live:
+            self._live.update(self._table(records))
+            return
+        for identity, record in records.items():
+            if record.status != "running" and identity not in self._told:
+                self._told.add(identity)
+                self._console.print(self._line(record, len(self._told)), highlight=False, markup=False, soft_wrap=True)
+
+    def _line(self, record: TrialRecord, number: int) -> str:
+        best = record.result.get("best_score")
+        score = "no score" if best is None else f"{self._spec.goal.metric} {best:.4f}"
+        epochs = record.result.get("epoch", 0)
+        head = f"[{number}/{sum(self._planned.values())}] {record.name} {record.status}: {score}, {epochs} epochs"
+        reason = str(record.result.get("error") or "").split("\n")[0]
+        return f"{head}; {reason}" if reason else head
+
+    def _table(self, records: Mapping[str, TrialRecord]) -> Table:
+        table = Table("cell", title=self._spec.name)
+        for heading in ("planned", "running", "finished", "pruned", "failed", f"best {self._spec.goal.metric}"):
+            table.add_column(heading, justify="right")
+        for cell, planned in self._planned.items():
+            members = [record for record in records.values() if record.study.cell == cell]
+            counts = Counter(record.status for record in members)
+            failed = sum(counts[status] for status in ("failed", "diverged", "lost"))
+            scores = [best for r in members if (best := r.result.get("best_score")) is not None]
+            best = (max if self._spec.goal.mode == "max" else min)(scores, default=None)
+            numbers = (planned, counts["running"], counts["finished"], counts["pruned"], failed)
+            table.add_row(cell, *map(str, numbers), "-" if best is None else f"{best:.4f}")
+        return table

@@ -1,0 +1,129 @@
+"""What is done before a sweep starts: load its data, and try its configurations, so that mistakes cost no trial."""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from search.errors import SpecError
+from search.plan import CellTiming, Estimate
+from search.spec import SweepSpec
+from search.study import StudySpec
+from spaces.params import Parameter, Value
+from trainables.config import TrialConfig
+from trainables.data.bundle import DataBundle
+from trainables.data.catalog import load
+from trainables.data.config import DataConfig
+from trainables.errors import ConfigError
+from trainables.trainer import Trainer
+from trainables.updates import UPDATES
+
+PROBE_BATCHES = 24
+STARTUP = Estimate(low=5.0, mid=12.0, high=30.0)
+"""Seconds from the command to the first epoch: Ray starts, and its workers import PyTorch."""
+
+SPREAD = (0.7, 1.6)
+"""How far a real trial's speed may lie from the probe's: a warm cache on one side, busy neighbours on the other."""
+
+
+def graph_cache_folder() -> Path:
+    """Where graphs are kept between processes: recsweep/graphs below the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsweep" / "graphs"
+
+
+def load_data(spec: SweepSpec) -> dict[str, DataBundle]:
+    """Each data set of the sweep, loaded and checked.
+
+    Raises:
+        DataError: a file breaks a rule.
+    """
+    shared = spec.data.model_dump(exclude={"names"})
+    return {name: load(DataConfig(name=name, **shared), graph_cache_folder()) for name in spec.data.names}
+
+
+def check_configurations(studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed: int) -> None:
+    """Returns if every cell's extreme points are valid configurations, and every model can be built on its data.
+
+    Raises:
+        SpecError: a value that the space admits lies outside its field's range.
+        ModelError: a model cannot work with a data set.
+    """
+    built: set[tuple[str, str]] = set()
+    for study in studies:
+        configs = [_parse(study, point, seed) for point in extreme_points(study)]
+        if (study.dataset, study.model) not in built:
+            built.add((study.dataset, study.model))
+            for config in configs:
+                Trainer(config, bundles[study.dataset])
+
+
+def extreme_points(study: StudySpec) -> Iterator[dict[str, Value]]:
+    """Two points of the space: every parameter at its first value, and every parameter at its last."""
+    ends = {name: _ends(parameter) for name, parameter in study.space.parameters.items()}
+    yield {name: first for name, (first, _) in ends.items()}
+    if any(first != last for first, last in ends.values()):
+        yield {name: last for name, (_, last) in ends.items()}
+
+
+def _ends(parameter: Parameter) -> tuple[Value, Value]:
+    match parameter.kind:
+        case "float" | "int":
+            return parameter.low, parameter.high
+        case "choice":
+            return parameter.values[0], parameter.values[-1]
+        case "fixed":
+            return parameter.value, parameter.value
+
+
+def _parse(study: StudySpec, point: Mapping[str, Value], seed: int) -> TrialConfig:
+    try:
+        return TrialConfig.from_flat(study.config(point, seed))
+    except ConfigError as error:
+        raise SpecError(f"cell {study.cell}: {error}") from None
+
+
+def gradient_evaluations(update: str, numbers: Mapping[str, Value], batches: int) -> int:
+    """An update's own count of its gradient evaluations in an epoch of that many batches."""
+    config = UPDATES[update].Config(**numbers)
+    return UPDATES[update](config).gradient_evaluations(batches)
+
+
+def batches_per_epoch(spec: SweepSpec, bundles: Mapping[str, DataBundle]) -> dict[str, int]:
+    """Training batches per epoch of each data set, by its name."""
+    return {name: -(-len(bundle.train) // spec.train.batch_size) for name, bundle in bundles.items()}
+
+
+def probe(studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed: int) -> dict[str, CellTiming]:
+    """How long each cell's parts take on this machine, from a few batches of one trial a (data set, model, objective).
+
+    Updates of the same model differ in the number of gradient evaluations, which the plan counts, and little in the
+    seconds of one; so one update is timed for all.
+    """
+    timings: dict[str, CellTiming] = {}
+    keyed = sorted(studies, key=_probe_key)
+    for _, group in itertools.groupby(keyed, key=_probe_key):
+        members = list(group)
+        study = members[0]
+        point = next(extreme_points(study))
+        trainer = Trainer(_parse(study, point, seed), bundles[study.dataset])
+        seconds, evaluation = trainer.rehearse(PROBE_BATCHES)
+        estimate = Estimate(low=seconds * SPREAD[0], mid=seconds, high=seconds * SPREAD[1])
+        timing = CellTiming(setup_s=0.3, gradient_evaluation_s=estimate, evaluation_s=evaluation)
+        timings |= {member.cell: timing for member in members}
+    return timings
+
+
+def local_concurrency(spec: SweepSpec) -> int:
+    """Trials that would run at once on this machine's CPUs."""
+    wanted = spec.resources.max_concurrent
+    holds = max(1, len(os.sched_getaffinity(0)) // spec.resources.cpu)
+    return holds if wanted == "auto" else min(wanted, holds)
+
+
+def with_startup(wall: Estimate) -> Estimate:
+    """The wall time from the command to its end."""
+    return Estimate(wall.low + STARTUP.low, wall.mid + STARTUP.mid, wall.high + STARTUP.high)
+
+
+def _probe_key(study: StudySpec) -> tuple[str, str, str]:
+    return study.dataset, study.model, study.objective

@@ -1,0 +1,7 @@
+-- The goal metric on the validation split after each epoch of each trial, with the cost up to there.
+select
+    trials.cell, trials.trial, trials.status, metrics.epoch, metrics.metric, metrics.value,
+    metrics.gradient_evaluations, metrics.train_seconds, metrics.device_seconds
+from metrics join trials using (sweep, trial)
+where sweep = $sweep and metrics.split = 'valid' and metrics.metric = trials.metric
+order by trials.cell, trials.trial, metrics.epoch

@@ -1,0 +1,403 @@
+"""SQL over the result store, locked down: one SELECT that sees the store's views and nothing else.
+
+Two walls, either of which keeps the machine's files out. DuckDB parses the statement, and its tree may hold only
+queries, our views and functions that make rows from nothing; its type says too little: `WITH x AS (COPY ... TO ...)
+SELECT` has the type SELECT. And it runs in an in-memory database without file access, extensions or Python variables,
+whose settings are locked and which holds no more than the views that the statement names.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from importlib import resources
+from typing import IO, Any, TextIO
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import rich.box
+import rich.table
+from rich.console import Console
+from rich.measure import Measurement
+from rich.text import Text
+
+from search.errors import QueryError
+from search.schema import VIEWS, nearest
+from search.store import Store
+
+# What a query's tree may be made of. COPY, INSERT, UPDATE and DELETE inside WITH are nodes of other names.
+_QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_ROW_FUNCTIONS = {"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"}
+_BATCH_ROWS = 65_536
+_INTERRUPT_EVERY_S = 0.05
+_UNWRAPPED = 100_000  # columns of a page that is not a terminal
+_MARKDOWN_ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;"})
+
+
+@dataclass(frozen=True)
+class NamedQuery:
+    """A query that ships with recsweep; its parameter is `$sweep`."""
+
+    name: str
+    description: str
+    sql: str
+
+
+def named_queries() -> Mapping[str, NamedQuery]:
+    """The queries under `search/queries` by name; a file's first line, a comment, is its description."""
+    files = sorted(resources.files("search").joinpath("queries").iterdir(), key=lambda each: each.name)
+    texts = {each.name: each.read_text(encoding="utf-8") for each in files if each.name.endswith(".sql")}
+    return {
+        (name := file.removesuffix(".sql")): NamedQuery(name, sql.splitlines()[0].removeprefix("--").strip(), sql)
+        for file, sql in texts.items()
+    }
+
+
+def parse_parameters(pairs: Sequence[str]) -> dict[str, object]:
+    """The values of `--param name=value`: a number where it reads as one, the text itself where it does not.
+
+    A value in double quotes stays text: `name="2024"`.
+    """
+    values: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise QueryError(f"a parameter must be written name=value, but got {pair!r}")
+        if name in values:
+            raise QueryError(f"the parameter `{name}` is given twice")
+        values[name] = _value(text)
+    return values
+
+
+def _value(text: str) -> object:
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        return float(text) if set(text) & set(".eE") else int(text)
+    return text
+
+
+def run_query(
+    store: Store,
+    sql: str,
+    params: Mapping[str, object] | None = None,
+    *,
+    timeout_s: float = 60.0,
+    memory_limit: str = "2GB",
+) -> pa.Table:
+    """The whole result of one SELECT over the store's views; QueryError in one sentence when it is refused or fails.
+
+    `params` are bound to `$name` as they are. Sums of integers come as int64. The time limit is on the SQL, not on
+    reading the store; the memory limit holds for the engine's work and, apart from it, for the result.
+    """
+    with _reported(), _engine(memory_limit) as engine:
+        statement = _one_select(engine, sql)
+        _check_parameters(statement.named_parameters, params or {})
+        for view in _views(engine, sql):
+            engine.register(view, store.table(view))
+        engine.execute("SET lock_configuration = true")
+        with _interrupted_after(engine, timeout_s):
+            return _result(engine, engine.sql(sql, params=dict(params or {})))
+
+
+@contextmanager
+def _engine(memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A fresh in-memory DuckDB that reaches no file, no extension, no network, no disk and no Python variable."""
+    settings: dict[str, Any] = {
+        "enable_external_access": "false",
+        "python_enable_replacements": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_community_extensions": "false",
+        "temp_directory": "",
+        "memory_limit": memory_limit,
+        "threads": str(min(4, os.cpu_count() or 1)),
+    }
+    with duckdb.connect(":memory:", config=settings) as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        yield engine
+
+
+def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    sql.encode()  # a shell's argument may hold bytes that are no text, which DuckDB would not name
+    statements = engine.extract_statements(sql)
+    kinds = [each.type.name.replace("_", " ") for each in statements]
+    if kinds == ["MULTI"]:
+        raise QueryError("a query must be one SELECT statement: PIVOT needs its columns listed, as in ON name IN (...)")
+    if kinds != ["SELECT"]:
+        raise QueryError(f"a query must be one SELECT statement, but got {', '.join(kinds) or 'none'}")
+    return statements[0]
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON tree, without recursion, which deep expressions would exhaust."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _views(engine: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """The store's views that the statement names; QueryError for anything else that it would read or do."""
+    (text,) = engine.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0]
+    nodes = list(_nodes(json.loads(text)))
+    own = {entry["key"].lower() for node in nodes for entry in node.get("cte_map", {}).get("map", ())}
+    views = set()
+    for node in nodes:
+        kind = str(node.get("type", ""))
+        if node.get("error") is True:
+            raise QueryError(f"a query must be one SELECT statement: {node['error_message']}")
+        if kind.endswith("_NODE") and kind not in _QUERY_NODES:
+            raise QueryError(f"a query only reads, but this one holds {kind.partition('_')[0]} inside WITH")
+        if kind == "SHOW_REF" and not node.get("query"):
+            raise QueryError("SHOW is no query of the store: `recsweep query --schema` lists its views and columns")
+        if kind == "TABLE_FUNCTION" and (name := node["function"].get("function_name", "")) not in _ROW_FUNCTIONS:
+            raise QueryError(f"a query reads only the store's views, but this one calls `{name}`")
+        if kind == "BASE_TABLE":
+            views.add(_named(node, own))
+    return views & VIEWS.keys()
+
+
+def _named(node: Mapping[str, Any], own: set[str]) -> str:
+    path = [node.get("catalog_name"), node.get("schema_name"), node["table_name"]]
+    name = ".".join(part for part in path if part).lower()
+    if name not in VIEWS and name not in own:
+        raise QueryError(f"the result store has no view `{name}`{nearest(name, VIEWS)}")
+    return name
+
+
+def _check_parameters(needed: set[str], given: Mapping[str, object]) -> None:
+    if missing := sorted(needed - given.keys()):
+        how = f"--param {missing[0]}=..." if missing[0].isidentifier() else "a name, such as $sweep"
+        raise QueryError(f"the query's parameter ${missing[0]} needs a value: give it {how}")
+    if extra := sorted(given.keys() - needed):
+        raise QueryError(f"the query has no parameter ${extra[0]}{nearest(extra[0], needed)}")
+
+
+@contextmanager
+def _interrupted_after(engine: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
+    """Interrupts the engine once the time is up, and again until it stops: an interrupt between two calls is lost."""
+    done = threading.Event()
+
+    def watch() -> None:
+        wait_s = timeout_s
+        while not done.wait(wait_s):
+            engine.interrupt()
+            wait_s = _INTERRUPT_EVERY_S
+
+    watcher = threading.Thread(target=watch, name="query-timeout", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise QueryError(f"the query was stopped after its time limit of {timeout_s:g} s") from error
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _result(engine: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> pa.Table:
+    """The rows, batch by batch: DuckDB's memory limit does not cover what has left it, so that is counted here."""
+    settings = "SELECT m, parse_formatted_bytes(m) FROM (SELECT current_setting('memory_limit') AS m)"
+    shown, limit = engine.execute(settings).fetchall()[0]
+    reader = relation.to_arrow_reader(_BATCH_ROWS)
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > limit:
+            raise QueryError(f"the query's result is larger than its memory limit of {shown}")
+    result = pa.Table.from_batches(batches, reader.schema)
+    return _with_integer_sums(result).rename_columns(_distinct(result.column_names))
+
+
+def _with_integer_sums(result: pa.Table) -> pa.Table:
+    """The same numbers, but sums of integers as int64 where they fit: DuckDB gives 128 bits, a Decimal in Python."""
+    for at, field in enumerate(result.schema):
+        if pa.types.is_decimal(field.type) and field.type.precision == 38 and field.type.scale == 0:
+            with suppress(pa.ArrowInvalid):
+                result = result.set_column(at, field.name, result.column(at).cast(pa.int64()))
+    return result
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, a repeated one with a number behind it, so that no format loses a column."""
+    distinct: dict[str, None] = {}
+    for name in names:
+        others = (f"{name}_{number}" for number in itertools.count(1))
+        distinct[next(each for each in itertools.chain([name], others) if each not in distinct)] = None
+    return list(distinct)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.Error, RecursionError, UnicodeError) as error:
+        raise QueryError(f"the query cannot be run: {_sentence(str(error))}") from error
+
+
+def _sentence(message: str) -> str:
+    """DuckDB's message without its class, its advice and the quoted line, but with the names that it proposes."""
+    first, *rest = message.splitlines() or [""]
+    said = first.partition(" Error: ")[2] or first
+    hints = [line[0].lower() + line[1:] for line in rest if line.startswith(("Did you mean", "Candidate"))]
+    place = [f"in line {line[5:].partition(':')[0]}" for line in rest if re.match(r"LINE [0-9]+:", line)]
+    return "; ".join(part.rstrip("!.") for part in (said, *place[:1], *hints))
+
+
+def write_result(table: pa.Table, format: str, out: IO[bytes]) -> None:
+    """Writes a result in one of `FORMATS`, texts as UTF-8; QueryError for another name or a type the format lacks."""
+    if format not in FORMATS:
+        raise QueryError(f"there is no output format `{format}`{nearest(format, FORMATS)}")
+    try:
+        FORMATS[format](table, out)
+    except pa.ArrowException as error:
+        raise QueryError(f"the result cannot be written as {format}: {error}") from error
+
+
+@contextmanager
+def _text(out: IO[bytes]) -> Iterator[TextIO]:
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
+    for batch in table.to_batches():
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _write_table(table: pa.Table, out: IO[bytes]) -> None:
+    """Columns side by side; where a terminal is too narrow even for the longest words, one block per row."""
+    names = [_printable(name) for name in table.column_names]
+    rows = [[_printable(_shown(value)) for value in row] for row in _rows(table)]
+    grid = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for name, kind in zip(names, table.schema.types, strict=True):
+        grid.add_column(name, justify="right" if _is_number(kind) else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    with _text(out) as text:
+        console = Console(file=text, highlight=False, width=None if text.isatty() else _UNWRAPPED)
+        fits = Measurement.get(console, console.options.update(max_width=_UNWRAPPED), grid).minimum <= console.width
+        for part in [grid] if fits else [_block(names, row) for row in rows]:
+            console.print(part)
+        console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+
+
+def _block(names: Sequence[Text], row: Sequence[Text]) -> rich.table.Table:
+    block = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_header=False)
+    for name, cell in zip(names, row, strict=True):
+        block.add_row(name, cell)
+    return block
+
+
+def _write_markdown(table: pa.Table, out: IO[bytes]) -> None:
+    rule = ["---:" if _is_number(kind) else "---" for kind in table.schema.types]
+    rows = ([_shown(value) for value in row] for row in _rows(table))
+    with _text(out) as text:
+        text.writelines(_markdown_row(cells) for cells in itertools.chain([table.column_names, rule], rows))
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    escaped = (cell.translate(_MARKDOWN_ESCAPES).replace("\r\n", "\n").replace("\n", "<br>") for cell in cells)
+    return f"| {' | '.join(escaped)} |\n"
+
+
+def _write_csv(table: pa.Table, out: IO[bytes]) -> None:
+    rows = ([_exact(value) for value in row] for row in _rows(table))
+    with _text(out) as text:
+        text.writelines(_csv_line(cells) for cells in itertools.chain([table.column_names], rows))
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)  # it quotes CR and LF in a cell only where it ends lines with both
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _write_json(table: pa.Table, out: IO[bytes]) -> None:
+    with _text(out) as text:
+        text.write("[" + ",\n ".join(_json_rows(table)) + "]\n")
+
+
+def _write_jsonl(table: pa.Table, out: IO[bytes]) -> None:
+    with _text(out) as text:
+        text.writelines(f"{line}\n" for line in _json_rows(table))
+
+
+def _json_rows(table: pa.Table) -> Iterator[str]:
+    for row in _rows(table):
+        plain = {name: _plain(value) for name, value in zip(table.column_names, row, strict=True)}
+        yield json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+FORMATS: Mapping[str, Callable[[pa.Table, IO[bytes]], None]] = {
+    "table": _write_table,
+    "csv": _write_csv,
+    "json": _write_json,
+    "jsonl": _write_jsonl,
+    "markdown": _write_markdown,
+    "parquet": pq.write_table,
+}
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _plain(value: object) -> object:
+    """The value in JSON's terms: floats exact and null where not finite, times in ISO 8601, bytes in hex."""
+    plain = value
+    match value:
+        case float():
+            plain = value if math.isfinite(value) else None
+        case Decimal():
+            plain = int(value) if value == value.to_integral_value() else float(value)
+        case date() | time():
+            plain = value.isoformat()
+        case pa.MonthDayNano():
+            plain = f"P{value.months}M{value.days}DT{value.nanoseconds / 1e9}S"
+        case bytes():
+            plain = value.hex()
+        case dict():
+            plain = {str(key): _plain(each) for key, each in value.items()}
+        case list() | tuple():
+            plain = [_plain(each) for each in value]
+    return plain
+
+
+def _exact(value: object) -> str:
+    """The value as text without loss; null is the empty text."""
+    plain = value if isinstance(value, float) else _plain(value)
+    if plain is None or isinstance(plain, str):
+        return plain or ""
+    return repr(plain) if isinstance(plain, float) else json.dumps(plain, ensure_ascii=False)
+
+
+def _shown(value: object) -> str:
+    """The value for people: six significant digits, times to the second."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else _exact(value)
+
+
+def _printable(text: str) -> Text:
+    """The text for a terminal: no markup, and no control characters, which a trial's error message may hold."""
+    return Text("".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text))

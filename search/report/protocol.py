@@ -1,0 +1,116 @@
+"""How a sweep's scores came about: the protocol card and the provenance, as pairs of name and text."""
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from search.report import wording
+from search.report.frames import SweepFrames
+from search.report.tables import Column, Table
+
+_SPLITS = {
+    "given": "as given in the data set's files (x_label)",
+    "random": "random 8:1:1 per user",
+    "leave_one_out": "leave one out: each user's last two interactions validate and test",
+    "global_time": "by time: the newest interactions of all users validate and test",
+}
+
+_METRICS = {
+    "recall": "hits among the first K over the number of the user's relevant items",
+    "precision": "hits among the first K over K",
+    "ndcg": "sum of 1/log2(rank + 1) over the hits among the first K, over that of an ideal list of min(K, relevant)",
+    "map": "sum over hits of the precision at the hit's rank, over min(K, relevant)",
+}
+
+
+def protocol(frames: SweepFrames) -> list[tuple[str, str]]:
+    """Return the protocol card: what was split, ranked, masked, averaged and stopped by which rule."""
+    data, train = frames.spec["data"], frames.spec["train"]
+    split = str(data.get("split", "given"))
+    seed = f", seed {data.get('split_seed')}" if split == "random" else ""
+    name, _, cutoff = frames.metric.partition("@")
+    goal = "larger is better" if frames.better_is_larger else "smaller is better"
+    return [
+        (
+            "Goal",
+            f"{frames.metric} on the validation split, {goal}; only recsweep confirm opens the test split",
+        ),
+        (f"{name}@K, K = {cutoff}", f"{_METRICS.get(name, 'as stored')}; the mean over users"),
+        ("Split", f"{_SPLITS.get(split, split)}{seed}"),
+        ("Ranking", "all items, scored with the current weights; no sampled negatives"),
+        ("Masked items", "the user's training items; when testing, validation items are not masked"),
+        ("Users", "those with at least one interaction in the evaluated split and one in training"),
+        ("Precision", "full precision in the store and for every decision; rounded here for display only"),
+        ("Modalities", ", ".join(data.get("modalities") or []) or "all that the data set has"),
+        ("Seeds", ", ".join(map(str, frames.spec["search"]["seeds"]))),
+        ("Training", _training(train)),
+        ("Search", _search(frames)),
+    ]
+
+
+def _training(train: dict[str, object]) -> str:
+    every = train.get("validate_every", 1)
+    return (
+        f"at most {train.get('max_epochs')} epochs in batches of {train.get('batch_size')}, validated every "
+        f"{'epoch' if every == 1 else f'{every} epochs'}; ends after more than {train.get('patience')} validations "
+        "in a row without a new best; the best epoch counts"
+    )
+
+
+def _search(frames: SweepFrames) -> str:
+    search, space = frames.spec["search"], frames.spec["space"]
+    scheduler = search.get("scheduler", {}).get("kind", "fifo")
+    ending = "no early ending of trials" if scheduler == "fifo" else f"early ending of trials by {scheduler}"
+    tuned = ", ".join(space.get("tune", [])) or "nothing"
+    return (
+        f"sampler {search['sampler']}, up to {search['trials']} configurations per cell, {ending}; preset "
+        f"{space.get('preset')}, tuned: {tuned}"
+    )
+
+
+def provenance(frames: SweepFrames) -> list[tuple[str, str]]:
+    """Return where the numbers come from: starts, code, versions, data and machines."""
+    last = frames.sweeps.iloc[-1]
+    starts = [wording.moment(value) for value in frames.sweeps["started"]]
+    return [
+        ("Started", "; resumed ".join(starts)),
+        ("Specification digest", str(last["digest"])),
+        ("Code", "; ".join(dict.fromkeys(_commit(row) for _, row in frames.sweeps.iterrows()))),
+        (
+            "Versions",
+            ", ".join(f"{name} {version}" for name, version in _mapping(last["versions_json"]).items()) or "?",
+        ),
+        ("Drivers", _distinct(frames.sweeps["host"])),
+        ("Devices", _distinct(frames.trials["device"])),
+        ("Data digests", _distinct(frames.trials["dataset"] + ": " + frames.trials["data_digest"])),
+    ]
+
+
+def files_table(frames: SweepFrames) -> Table:
+    """Return the digests of the data files, as recorded at the sweep's last start."""
+    columns = [Column("data set"), Column("file"), Column("SHA-256")]
+    rows = []
+    for dataset, files in _mapping(frames.sweeps["data_json"].iloc[-1]).items():
+        entries = files.items() if isinstance(files, dict) else [("(all)", files)]
+        rows += [[str(dataset), str(name), str(digest)] for name, digest in entries]
+    return Table("Data files", columns, rows)
+
+
+def _commit(row: pd.Series) -> str:
+    if wording.missing(row["git_commit"]):
+        return "not from a git checkout"
+    dirty = not wording.missing(row["git_dirty"]) and bool(row["git_dirty"])
+    return f"{row['git_commit']}{' with uncommitted changes' if dirty else ''}"
+
+
+def _mapping(text: object) -> dict[str, object]:
+    if wording.missing(text):
+        return {}
+    value = json.loads(str(text))
+    return value if isinstance(value, dict) else {}
+
+
+def _distinct(values: pd.Series) -> str:
+    known: Sequence[str] = sorted({str(value) for value in values.dropna()})
+    return ", ".join(known) or "not recorded"

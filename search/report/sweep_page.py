@@ -1,0 +1,122 @@
+"""The best-configuration report of one sweep: report.html, best.yaml and report.md in one folder."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from search.report import wording
+from search.report.best import RULE, best_configurations, best_of_data_sets, best_sweep
+from search.report.figures import curve_charts, history_charts
+from search.report.frames import Readable, SweepFrames, read_frames
+from search.report.page import render_markdown, render_page, version, write_atomically
+from search.report.parallel import families_left_out, parallel_charts
+from search.report.protocol import files_table, protocol, provenance
+from search.report.tables import best_table, confirmations_table, endings_table, errors_table
+from search.report.verdict import verdict
+
+BEST_FILE = "best.yaml"
+
+
+def write_report(store: Readable, sweep: str, folder: str | Path) -> Path:
+    """Return the path of `report.html`, written to `folder` with `report.md` and `best.yaml`; each appears whole.
+
+    `best.yaml` repeats the best configuration; with several data sets it is that of the first one, and each has a
+    `best-<data set>.yaml` of its own. None is written while no trial has finished.
+
+    Raises:
+        StoreError: the store does not hold the sweep, or the folder cannot be written to.
+    """
+    frames = read_frames(store, sweep)
+    best = best_configurations(frames)
+    target = Path(folder)
+    files = best_files(frames, best)
+    for name, content in files.items():
+        write_atomically(target / name, content)
+    if BEST_FILE not in files:
+        # One from an earlier report of another sweep in this folder would pass for this one's.
+        (target / BEST_FILE).unlink(missing_ok=True)
+    shown = _shown(frames, best, list(files))
+    charts = {"history": history_charts(frames), "curves": curve_charts(frames), "parallel": parallel_charts(frames)}
+    every = [chart for part in charts.values() for chart in part]
+    write_atomically(target / "report.md", render_markdown("report.md.j2", **shown))
+    page = render_page(
+        "sweep.html.j2",
+        every,
+        title=f"{sweep}: best configurations",
+        sections=_sections({**shown, **charts}),
+        parallel_left_out=families_left_out(frames),
+        **charts,
+        **shown,
+    )
+    write_atomically(target / "report.html", page)
+    return target / "report.html"
+
+
+def best_files(frames: SweepFrames, best: pd.DataFrame) -> dict[str, str]:
+    """Return the text of best.yaml, and of one file per data set where there are several; empty without a winner."""
+    winners = best_of_data_sets(frames, best)
+    texts = {name: yaml.safe_dump(best_sweep(frames, row), sort_keys=False) for name, row in winners.items()}
+    first = dict(zip([BEST_FILE], texts.values(), strict=False))
+    if len(texts) < 2:
+        return first
+    return first | {f"best-{_file_safe(name)}.yaml": text for name, text in texts.items()}
+
+
+def _shown(frames: SweepFrames, best: pd.DataFrame, files: list[str]) -> dict[str, object]:
+    return {
+        "name": frames.name,
+        "metric": frames.metric,
+        "mode": frames.mode,
+        "written": wording.moment(datetime.now(UTC)),
+        "version": version(),
+        "verdict": verdict(frames, best),
+        "best": best_table(frames, best),
+        "best_files": files,
+        "rule": RULE,
+        "candidates": _candidates(best),
+        "endings": endings_table(frames),
+        "errors": errors_table(frames),
+        "confirmations": confirmations_table(frames),
+        "protocol": protocol(frames),
+        "provenance": provenance(frames),
+        "files": files_table(frames),
+        "specification": yaml.safe_dump(json.loads(json.dumps(frames.spec)), sort_keys=False),
+    }
+
+
+def _candidates(best: pd.DataFrame) -> str:
+    candidates, trials = int(best["candidates"].sum()), int(best["evaluated"].sum())
+    cells = wording.plural(len(best), "cell")
+    return f"{wording.plural(candidates, 'candidate')} in {cells}, from {wording.plural(trials, 'trial')}."
+
+
+def _sections(shown: Mapping[str, object]) -> list[tuple[str, str]]:
+    optional = {
+        "history": shown["history"],
+        "curves": shown["curves"],
+        "parameters": shown["parallel"],
+        "endings": getattr(shown["endings"], "rows", ()),
+        "confirmations": getattr(shown["confirmations"], "rows", ()),
+    }
+    return [(key, heading) for key, heading in _HEADINGS.items() if key not in optional or optional[key]]
+
+
+_HEADINGS = {
+    "best": "Best configurations",
+    "rule": "Selection rule",
+    "history": "Cost",
+    "curves": "Learning curves",
+    "parameters": "Tuned parameters",
+    "endings": "Failures",
+    "confirmations": "Confirmations",
+    "protocol": "Protocol",
+    "provenance": "Provenance",
+}
+
+
+def _file_safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)

@@ -1,0 +1,156 @@
+"""The tables of a sweep's report, as text that is ready to be escaped and set."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from search.report import wording
+from search.report.best import AXES, best_of_data_sets, describe_values, tuned_values
+from search.report.frames import SweepFrames
+
+ERRORS_SHOWN = 50
+
+_ENDINGS = ("finished", "pruned", "stopped", "diverged", "failed", "lost", "running")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, with its unit, and what it holds: numbers, names that stay on a line, or longer text."""
+
+    title: str
+    kind: Literal["name", "number", "long"] = "name"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain text; `marked` are the rows to stand out, `caption` says what it is."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    marked: frozenset[int] = frozenset()
+
+
+def best_table(frames: SweepFrames, best: pd.DataFrame) -> Table:
+    """Return the best configuration per cell; the best cell of each data set is marked."""
+    axes = [axis for axis in ("dataset", *AXES) if axis in ("model", "update") or best[axis].nunique() > 1]
+    winners = {row["cell"] for row in best_of_data_sets(frames, best).values()}
+    marked = frozenset(place for place, cell in enumerate(best["cell"]) if cell in winners)
+    columns = [
+        *(Column("data set" if axis == "dataset" else axis) for axis in axes),
+        Column(f"validation {frames.metric}", "number"),
+        Column("seeds: deviation"),
+        Column("best epoch", "number"),
+        Column("candidates of trials", "number"),
+        Column("gradient evaluations", "number"),
+        Column("device time", "number"),
+        Column("configuration", "long"),
+        Column("trial"),
+    ]
+    rows = [[*(str(row[axis]) for axis in axes), *_best_cells(frames, row)] for _, row in best.iterrows()]
+    return Table("Best configuration per cell; costs are those of all trials of the cell", columns, rows, marked)
+
+
+def _best_cells(frames: SweepFrames, row: pd.Series) -> list[str]:
+    if math.isnan(row["score"]):
+        name, values, epoch = wording.NONE, "no trial finished with a score", wording.NONE
+    else:
+        name, values = str(row["trial"]), describe_values(tuned_values(frames, str(row["trial"])))
+        epoch = wording.count(row["best_epoch"])
+    return [
+        wording.score(row["score"]),
+        seed_spread(row),
+        epoch,
+        f"{row['candidates']} of {row['evaluated']}",
+        wording.count(row["gradient_evaluations"]),
+        wording.duration(row["device_seconds"]),
+        values,
+        name,
+    ]
+
+
+def seed_spread(row: pd.Series) -> str:
+    """Return how far a best configuration's seeds lie apart: "3: ± 0.0021", or that there is one seed only."""
+    if math.isnan(row["score"]):
+        return wording.NONE
+    seeds = len(row["seeds"])
+    return "1: unknown" if seeds == 1 else f"{seeds}: ± {wording.score(row['seed_deviation'])}"
+
+
+def endings_table(frames: SweepFrames) -> Table:
+    """Return how the trials of each cell ended, with what those that yielded nothing cost."""
+    present = [ending for ending in _ENDINGS if (frames.trials["status"] == ending).any()]
+    columns = [Column("cell"), *(Column(each, "number") for each in present)]
+    columns += [Column("not validated", "number"), Column("gradient\u00a0evaluations without\u00a0candidate", "number")]
+    rows = []
+    for cell, trials in frames.trials.groupby("cell", sort=True):
+        counts = trials["status"].value_counts()
+        candidates = (trials["status"] == "finished") & trials["score"].notna()
+        lost = trials.loc[~candidates, "gradient_evaluations"].astype(float).sum()
+        unscored = int(((trials["status"] == "finished") & trials["score"].isna()).sum())
+        endings = [wording.count(counts.get(each, 0)) for each in present]
+        rows.append([str(cell), *endings, wording.count(unscored), wording.count(lost)])
+    return Table("How the trials of each cell ended", columns, rows)
+
+
+def errors_table(frames: SweepFrames) -> Table:
+    """Return the trials that failed, diverged or were lost, in the order in which they started; at most 50."""
+    bad = frames.trials[frames.trials["status"].isin(("failed", "diverged", "lost"))]
+    columns = [
+        Column("trial"),
+        Column("ending"),
+        Column("epochs", "number"),
+        Column("tuned values", "long"),
+        Column("error", "long"),
+    ]
+    rows = [
+        [
+            str(row["trial"]),
+            str(row["status"]),
+            wording.count(row["epochs"]),
+            describe_values(tuned_values(frames, str(row["trial"]))),
+            wording.NONE if wording.missing(row["error"]) else str(row["error"]),
+        ]
+        for _, row in bad.head(ERRORS_SHOWN).iterrows()
+    ]
+    left_out = f"; the first {ERRORS_SHOWN} of {len(bad)}" if len(bad) > ERRORS_SHOWN else ""
+    return Table(f"Trials that failed, diverged or were lost{left_out}", columns, rows)
+
+
+def confirmations_table(frames: SweepFrames) -> Table:
+    """Return the confirmed configurations: mean over fresh seeds per split and metric, and what selection flattered.
+
+    The optimism is the search-time score minus the confirmed validation mean of the goal metric, signed so that
+    positive means that the search promised too much.
+    """
+    columns = [Column("trial"), Column("split"), Column("metric"), Column("fresh seeds", "number")]
+    columns += [Column("mean", "number"), Column("deviation", "number"), Column("range", "number")]
+    columns += [Column("chosen from", "number"), Column("optimism of the search", "number")]
+    # Validation first: it is what the search's own score is held against.
+    ordered = frames.confirmations.sort_values(["trial", "split", "metric"], ascending=[True, False, True])
+    rows = [
+        [*map(str, key), *_confirmation_cells(frames, str(key[0]), str(key[1]), str(key[2]), group)]
+        for key, group in ordered.groupby(["trial", "split", "metric"], sort=False)
+    ]
+    return Table("Chosen configurations, retrained on fresh seeds", columns, rows)
+
+
+def _confirmation_cells(frames: SweepFrames, trial: str, split: str, metric: str, rows: pd.DataFrame) -> list[str]:
+    values = rows["value"].astype(float).dropna()
+    failed = len(rows) - len(values)
+    searched = frames.trials.loc[frames.trials["trial"] == trial, "score"]
+    optimism = wording.NONE
+    if split == "valid" and metric == frames.metric and len(searched) and len(values):
+        promised = float(searched.iloc[0]) - float(values.mean())
+        optimism = wording.signed_score(promised if frames.better_is_larger else -promised)
+    return [
+        f"{len(values)}" + (f" ({failed} failed)" if failed else ""),
+        wording.score(values.mean()),
+        wording.score(values.std(ddof=1)),
+        f"{wording.score(values.min())} to {wording.score(values.max())}" if len(values) else wording.NONE,
+        wording.count(rows["candidates"].max()),
+        optimism,
+    ]

@@ -1,0 +1,29 @@
+"""A comparison on a terminal: the verdicts and the tables of its page, as text."""
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from search.comparison import Comparison
+from search.report.comparison_page import results_table, targets_table
+from search.report.tables import Table
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Prints the budget, the tables, one verdict per pair of arms and the notes; names are never read as markup."""
+    console.print(Text(comparison.budget_statement))
+    for table in (results_table(comparison), targets_table(comparison)):
+        console.print(_rich(table))
+    for sentence in (comparison.summary, *comparison.verdicts["sentence"]):
+        console.print(Text(sentence))
+    for note in comparison.notes:
+        console.print(Text(f"Note: {note}"))
+
+
+def _rich(table: Table) -> RichTable:
+    result = RichTable(title=Text(table.caption), title_justify="left")
+    for column in table.columns:
+        result.add_column(Text(column.title), justify="right" if column.kind == "number" else "left")
+    for row in table.rows:
+        result.add_row(*map(Text, row))
+    return result

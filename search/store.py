@@ -1,0 +1,377 @@
+"""The result store: append-only Parquet parts, written by several drivers at once and read by anyone.
+
+    <root>/<table>/<time>-<random>.parquet      one immutable part per append
+    <root>/<table>/.<part>.tmp                  a write in progress or one that was killed; readers pass over it
+    <root>/claims/<sweep>/                      a sweep name that a driver has reserved
+
+There is no lock and no index. A part comes into being whole: on a local file system by fsync and rename, on an object
+store by one PUT to its final key. Rows may come twice (a retry, a compaction, two drivers); readers keep one of each.
+"""
+
+import itertools
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from search.errors import StoreError
+from search.schema import (
+    NUMBER,
+    TEXT,
+    VIEWS,
+    arrow_schema,
+    check_version,
+    columns,
+    nearest,
+    reading_schema,
+    to_arrow,
+)
+
+_PART = ".parquet"
+_CLAIMS = "claims"
+_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PARQUET = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+
+
+class Store:
+    """A result store at a local folder, an s3:// or a gs:// address.
+
+    `create` makes a missing store and checks that it can be written; without it a missing store is a StoreError.
+    `filesystem` reads `root` as a path on that file system instead (an object store with credentials of its own).
+    """
+
+    def __init__(self, root: str | Path, *, create: bool = False, filesystem: fs.FileSystem | None = None) -> None:
+        self.root, self._base, self._files = _locate(root, filesystem)
+        self._local = isinstance(self._files, fs.LocalFileSystem)
+        self._last_written = datetime.min.replace(tzinfo=UTC)
+        with self._reported("opened"):
+            found = self._files.get_file_info(self._base).type
+        if found == fs.FileType.File:
+            raise StoreError(f"the result store must be a folder, but {self.root} is a file")
+        if create:
+            self._check_writable()
+        elif found == fs.FileType.NotFound:
+            raise StoreError(f"there is no result store at {self.root}")
+
+    def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Adds the rows as one part that is on the disk when this returns, or raises StoreError and adds nothing.
+
+        A column that the table lacks, a missing value where null is not allowed, and a value of another type are
+        StoreErrors. `written` is filled in, later at every append of this store even when the clock is set back.
+        """
+        columns(table)
+        if rows:
+            self._last_written = max(datetime.now(UTC), self._last_written + timedelta(microseconds=1))
+            self._add_part(to_arrow(table, rows, self._last_written), table)
+
+    def table(self, view: str, sweep: str | None = None) -> pa.Table:
+        """The rows of a view, each once, of one sweep or of all; without rows the columns still stand.
+
+        Views: those of `schema.VIEWS`. The order is that of the view's identity, numbers ascending, texts as they were
+        first written. A part that is damaged, or of a newer schema, is a StoreError that names it.
+        """
+        if view not in VIEWS:
+            raise StoreError(f"the result store has no view `{view}`{nearest(view, VIEWS)}")
+        if view == "trials_wide":
+            return _widened(self.table("trials", sweep), self.table("params", sweep))
+        return _last(self._rows(VIEWS[view].table, sweep), VIEWS[view].identity)
+
+    def frame(self, view: str, sweep: str | None = None) -> pd.DataFrame:
+        """The same rows in pandas; an integer column that holds a null becomes float64, its nulls NaN."""
+        frame: pd.DataFrame = self.table(view, sweep).to_pandas()
+        return frame
+
+    def sweep_names(self) -> list[str]:
+        """The names of all sweeps that were started, by their first start, oldest first."""
+        return list(dict.fromkeys(self._starts()))
+
+    def resolve(self, name: str | None) -> str:
+        """The sweep of that name, or for None the one started or resumed last; StoreError when there is none."""
+        starts = self._starts()
+        if name is None and starts:
+            return starts[-1]
+        if name is None:
+            raise StoreError(f"the result store {self.root} holds no sweep yet")
+        if name not in starts:
+            raise StoreError(f"the result store {self.root} has no sweep `{name}`{nearest(name, set(starts))}")
+        return name
+
+    def claim(self, name: str) -> str:
+        """A sweep name that no other call was given or will be: `name`, else `name-2`, `name-3`, ..."""
+        if not _SWEEP_NAME.fullmatch(name):
+            raise StoreError(f"a sweep name must be up to 100 letters, digits, `.`, `_` and `-`, but got {name!r}")
+        taken = set(self._starts())
+        later = (f"{name}-{number}" for number in itertools.count(2))
+        with self._reported("written"):
+            return next(each for each in itertools.chain([name], later) if each not in taken and self._reserve(each))
+
+    def compact(self, table: str, *, largest_bytes: int = 2**26) -> int:
+        """Merges the parts of up to `largest_bytes` into one while others read and write; returns how many it merged.
+
+        The merged part is complete before the first old one goes, and rows that stand twice in between are read once,
+        so at no moment is a row missing or double. Where another compaction is at work, this one leaves it to it.
+        """
+        columns(table)
+        view = next(each for each in VIEWS.values() if each.table == table and _keeps_attempts(each.identity, table))
+        parts = [path for path, size in self._parts(table).items() if size <= largest_bytes]
+        if len(parts) < 2:
+            return 0
+        with self._reported("compacted"):
+            try:
+                merged = self._read(table, parts)
+            except FileNotFoundError:
+                return 0
+            self._add_part(_last(merged, view.identity), table)
+            for part in parts:
+                with suppress(FileNotFoundError):
+                    self._files.delete_file(part)
+        return len(parts)
+
+    def _starts(self) -> list[str]:
+        starts = (
+            self.table("sweeps")
+            .select(["sweep", "started"])
+            .sort_by([("started", "ascending"), ("sweep", "ascending")])
+        )
+        names: list[str] = starts["sweep"].to_pylist()
+        return names
+
+    @contextmanager
+    def _reported(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"the result store {self.root} cannot be {done}: {_reason(error)}") from error
+
+    def _check_writable(self) -> None:
+        with self._reported("written"):
+            probe = f"{self._base}/.probe-{uuid.uuid4().hex}"
+            self._put(probe, pa.py_buffer(b""))
+            self._files.delete_file(probe)
+
+    def _add_part(self, part: pa.Table, table: str) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(part, sink, compression="zstd", write_page_checksum=True)
+        with self._reported("written"):
+            self._put(
+                f"{self._base}/{table}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}{_PART}", sink.getvalue()
+            )
+
+    def _put(self, path: str, content: pa.Buffer) -> None:
+        if self._local:
+            _write_durably(Path(path), content)
+            return
+        # All bytes are at hand before the stream is opened: closing a stream publishes whatever went into it.
+        self._files.create_dir(path.rpartition("/")[0], recursive=True)
+        with self._files.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def _reserve(self, name: str) -> bool:
+        claim = f"{self._base}/{_CLAIMS}/{name}"
+        if self._local:
+            _make_folder(Path(claim).parent)
+            try:
+                Path(claim).mkdir()
+            except FileExistsError:
+                return False
+            return True
+        # Object stores have no exclusive create here. Each writes a token of its own, then looks: of several at once at
+        # most one can see its own alone, because every token is there before its writer looks.
+        if self._listed(claim):
+            return False
+        token = uuid.uuid4().hex
+        self._put(f"{claim}/{token}", pa.py_buffer(b"claimed"))
+        tokens = {path.rpartition("/")[2] for path in self._listed(claim)}
+        if token not in tokens:
+            raise StoreError(
+                f"the result store {self.root} cannot reserve names: it does not list what was just written"
+            )
+        return tokens == {token}
+
+    def _listed(self, folder: str) -> dict[str, int]:
+        infos = self._files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        return {info.path: info.size for info in infos if info.is_file and not info.base_name.startswith(".")}
+
+    def _parts(self, table: str) -> dict[str, int]:
+        """The paths of all complete parts with their sizes in bytes, oldest first.
+
+        A listing is not atomic: while a compaction runs, one pass can miss both the merged part and an old one. So the
+        folder is listed until nothing that one pass saw is gone in the next.
+        """
+        folder = f"{self._base}/{table}"
+        with self._reported("listed"):
+            seen = self._listed(folder)
+            while not seen.keys() <= (again := self._listed(folder)).keys():
+                seen = again
+        return {path: again[path] for path in sorted(again) if path.endswith(_PART)}
+
+    def _rows(self, table: str, sweep: str | None) -> pa.Table:
+        wanted = None if sweep is None else ds.field("sweep") == sweep
+        parts: list[str] = []
+        with self._reported("read"):
+            while True:
+                earlier, parts = parts, list(self._parts(table))
+                try:
+                    return self._read(table, parts, wanted)
+                except FileNotFoundError:
+                    # A compaction took a part after it was listed; where it is listed again, that is not the reason.
+                    if parts == earlier:
+                        raise
+
+    def _read(self, table: str, parts: Sequence[str], wanted: Any = None) -> pa.Table:
+        schema = reading_schema(table)
+        if not parts:
+            return schema.empty_table()
+        with ThreadPoolExecutor(8) as pool:
+            fragments = list(pool.map(lambda part: self._fragment(table, part), parts))
+        try:
+            return ds.FileSystemDataset(fragments, schema, _PARQUET, self._files).to_table(filter=wanted)
+        except (OSError, pa.ArrowException):
+            for fragment in fragments:
+                _on_part(fragment.path, partial(fragment.to_table, schema=schema))
+            raise
+
+    def _fragment(self, table: str, part: str) -> ds.ParquetFileFragment:
+        fragment = _PARQUET.make_fragment(part, self._files)
+        metadata = _on_part(part, lambda: fragment.physical_schema.metadata)
+        _on_part(part, lambda: check_version(table, metadata))
+        return fragment
+
+
+def _on_part(part: str, read: Callable[[], Any]) -> Any:
+    """What `read` returns; its errors name the part, except that a vanished part stays a FileNotFoundError."""
+    try:
+        return read()
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, StoreError) as error:
+        raise StoreError(f"the part {part} of the result store cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip().rstrip(".")
+
+
+def _locate(root: str | Path, filesystem: fs.FileSystem | None) -> tuple[str, str, fs.FileSystem]:
+    """The root as people write it, its path on its file system, and that file system."""
+    if filesystem is not None:
+        return str(root), str(root).rstrip("/"), filesystem
+    if "://" not in str(root):
+        path = str(Path(root).expanduser().absolute())
+        return path, path, fs.LocalFileSystem()
+    address = str(root).rstrip("/")
+    try:
+        files, path = fs.FileSystem.from_uri(address)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"the result store {address} is not at an address that can be opened: {error}") from error
+    return address, path.rstrip("/"), files
+
+
+def _write_durably(path: Path, content: pa.Buffer) -> None:
+    """Leaves either the whole file, on the disk and under its name, or no file."""
+    _make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the names in the folder on the disk, which an fsync of the files alone does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keeps_attempts(identity: Sequence[str], table: str) -> bool:
+    return ("attempt" in identity) == ("attempt" in arrow_schema(table).names)
+
+
+def _last(rows: pa.Table, identity: Sequence[str]) -> pa.Table:
+    """One row per identity: the highest attempt's last written one; of two written at once the one that is final."""
+    if not len(rows):
+        return rows
+    group = _group(rows, identity)
+    precedence = [rows["written"].cast(pa.int64())]
+    if "status" in rows.column_names:
+        precedence.insert(0, pc.not_equal(rows["status"], "running").cast(pa.int64()))
+    if "attempt" in rows.column_names:
+        precedence.append(rows["attempt"])
+    order = np.lexsort((*(each.fill_null(-1).to_numpy() for each in precedence), group))
+    ends = np.append(group[order][1:] != group[order][:-1], True)
+    return rows.take(pa.array(order[ends]))
+
+
+def _group(rows: pa.Table, identity: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A number per row, equal where the rows agree in `identity`, ascending with it: int64 [rows]."""
+    group = np.zeros(len(rows), np.int64)
+    for name in identity:
+        values = _ranks(rows[name])
+        count = int(values.max()) + 1
+        if int(group.max()) >= 2**62 // count:
+            group = np.unique(group, return_inverse=True)[1]
+        group = group * count + values
+    return group
+
+
+def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The values as small numbers from 0: texts by first appearance, all others ascending, null first: int64 [rows]."""
+    if pa.types.is_string(column.type):
+        codes = column.dictionary_encode().combine_chunks().indices.fill_null(-1)
+        return np.asarray(codes, np.int64) + 1
+    numbers = column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+
+
+def _widened(trials: pa.Table, params: pa.Table) -> pa.Table:
+    """The trials, then one column per parameter in the order of their names: numbers as double, texts as string.
+
+    A parameter with the name of a trial's column (`seed`) is that column already. One that is a number in some trials
+    and a text in others is a string column. Null where a trial does not have the parameter.
+    """
+    place = {
+        key: at for at, key in enumerate(zip(*(trials[name].to_pylist() for name in ("sweep", "trial")), strict=True))
+    }
+    values: dict[str, list[float | str | None]] = {}
+    for row in params.select(["sweep", "trial", "name", "number", "text"]).to_pylist():
+        if row["name"] not in trials.column_names and (row["sweep"], row["trial"]) in place:
+            column = values.setdefault(row["name"], [None] * len(trials))
+            column[place[row["sweep"], row["trial"]]] = row["number"] if row["text"] is None else row["text"]
+    for name in sorted(values):
+        texts = any(isinstance(value, str) for value in values[name])
+        column = [str(value) if texts and value is not None else value for value in values[name]]
+        trials = trials.append_column(
+            pa.field(name, TEXT if texts else NUMBER), pa.array(column, TEXT if texts else NUMBER)
+        )
+    return trials

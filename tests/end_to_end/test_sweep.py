@@ -1,0 +1,148 @@
+"""A sweep from its file to its report, on real Ray."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from search.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+def metrics_of(store: Path) -> pd.DataFrame:
+    """Every metric of every trial, without what depends on the clock."""
+    frame = Store(store).frame("metrics").drop(columns=["train_seconds", "device_seconds", "written", "sweep"])
+    return frame.sort_values(["trial", "epoch", "split", "metric"]).reset_index(drop=True)
+
+
+def test_a_sweep_runs_from_file_to_report(sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path) -> None:
+    done = recsweep(["launch", str(sweep_file("tiny")), "--store", "s"])
+    assert done.returncode == 0, done.stderr
+    assert "8 finished" in done.stdout and done.stderr == ""
+    trials = Store(tmp_path / "s").frame("trials")
+    assert len(trials) == 8 and set(trials["status"]) == {"finished"} and trials["cell"].nunique() == 4
+    assert (trials["epochs"] == 4).all() and trials["best_score"].notna().all()
+    _check_costs(trials)
+    _check_readers(recsweep, tmp_path)
+
+
+def _check_costs(trials: pd.DataFrame) -> None:
+    batches = -(-json.loads(trials["config_json"].iloc[0])["train.batch_size"] // 1)
+    assert batches == 1024
+    descent = trials[trials["update"] == "descent"]["gradient_evaluations"].unique()
+    plus = trials[trials["update"] == "bsam_plus"]["gradient_evaluations"].unique()
+    per_epoch = int(descent[0]) // 4
+    assert len(descent) == len(plus) == 1
+    assert int(plus[0]) == 4 * (3 * (per_epoch // 2) + 2 * (per_epoch % 2))
+
+
+def _check_readers(recsweep: Any, folder: Path) -> None:
+    status = json.loads(recsweep(["status", "--store", "s", "--json"]).stdout)
+    assert status["ended"] and sum(cell["finished"] for cell in status["cells"]) == 8
+    table = recsweep(["query", "select cell, count(*) as n from trials group by cell", "--store", "s"])
+    assert {row["n"] for row in csv.DictReader(io.StringIO(table.stdout))} == {"2"}
+    best = json.loads(recsweep(["best", "--store", "s", "--format", "json"]).stdout)
+    assert len(best) == 4 and all(0 < row["score"] < 1 for row in best)
+    report = recsweep(["report", "--store", "s", "-o", "r"])
+    assert report.returncode == 0, report.stderr
+    assert (folder / "r/report.html").stat().st_size < 12_000_000
+    comparison = recsweep(["compare", "--store", "s", "-o", "r"])
+    assert comparison.returncode == 0, comparison.stderr
+    again = recsweep(["launch", "r/best.yaml", "--store", "again"])
+    assert again.returncode == 0, again.stderr
+    winner = max(best, key=lambda row: row["score"])
+    assert Store(folder / "again").frame("trials")["best_score"].tolist() == [winner["score"]]
+
+
+def test_concurrency_does_not_change_a_metric(
+    sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path
+) -> None:
+    path = str(sweep_file("same"))
+    for concurrency in ("1", "2"):
+        done = recsweep(["launch", path, f"resources.max_concurrent={concurrency}", "--store", f"s{concurrency}"])
+        assert done.returncode == 0, done.stderr
+    alone, together = metrics_of(tmp_path / "s1"), metrics_of(tmp_path / "s2")
+    assert len(alone) > 8 * 4 * 16
+    pd.testing.assert_frame_equal(alone, together, check_exact=True)
+
+
+def _workers(root: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for process in root.children(recursive=True):
+        try:
+            # Ray gives a busy worker the name of its actor and method.
+            if "RecommenderTrainable" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_killed_worker_does_not_keep_the_sweep_from_its_end(
+    sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path
+) -> None:
+    path = str(sweep_file("hurt"))
+    reference = recsweep(["launch", path, "train.max_epochs=12", "--store", "whole"])
+    assert reference.returncode == 0, reference.stderr
+    command = [str(Path(sys.executable).parent / "recsweep"), "launch", path, "train.max_epochs=12", "--store", "hurt"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sweep:
+        killed = 0
+        deadline = time.monotonic() + 120
+        while killed < 2 and sweep.poll() is None and time.monotonic() < deadline:
+            for worker in _workers(psutil.Process(sweep.pid))[: 2 - killed]:
+                os.kill(worker.pid, signal.SIGKILL)
+                killed += 1
+            time.sleep(1)
+        out, err = sweep.communicate(timeout=240)
+    assert killed >= 1
+    assert sweep.returncode == 0, (out, err)
+    attempts = Store(tmp_path / "hurt").frame("trials_all")
+    assert "lost" in set(attempts["status"])
+    last = Store(tmp_path / "hurt").frame("trials")
+    assert len(last) == 8 and set(last["status"]) == {"finished"}
+    hurt, whole = metrics_of(tmp_path / "hurt"), metrics_of(tmp_path / "whole")
+    pd.testing.assert_frame_equal(
+        hurt.drop(columns="attempt"), whole.drop(columns="attempt"), check_exact=True
+    )
+
+
+def test_asha_prunes_within_a_cell_and_failures_do_not_end_the_sweep(recsweep: Any, tmp_path: Path) -> None:
+    sweep = {
+        "name": "pruned",
+        "data": {"names": ["synthetic"]},
+        "axes": {"model": ["lightgcn"], "update": ["descent", "sam"], "optimizer": ["sgd"]},
+        "space": {
+            "tune": [],
+            "narrow": {"optimizer.learning_rate": {"kind": "choice", "values": [0.01, 0.1, 1.0, 10.0, 1e30]}},
+            "fix": {"model.embedding_size": 8},
+        },
+        "search": {
+            "sampler": "grid",
+            "trials": 5,
+            "scheduler": {"kind": "asha", "grace_epochs": 2, "reduction": 2},
+        },
+        "train": {"max_epochs": 9, "batch_size": 1024},
+    }
+    (tmp_path / "pruned.yaml").write_text(yaml.safe_dump(sweep))
+    done = recsweep(["launch", "pruned.yaml", "--store", "s"])
+    assert done.returncode == 3, done.stderr
+    trials = Store(tmp_path / "s").frame("trials")
+    assert len(trials) == 10
+    diverged = trials[trials["status"] == "diverged"]
+    assert len(diverged) == 2 and diverged["error"].str.contains("loss must stay finite").all()
+    pruned = trials[trials["status"] == "pruned"]
+    assert len(pruned) > 0 and (pruned["epochs"] < 9).all()
+    assert set(trials["status"]) <= {"finished", "pruned", "diverged"}

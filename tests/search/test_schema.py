@@ -1,0 +1,149 @@
+"""Schemas: what a row may hold, and what a part says about itself."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from search import schema
+from search.errors import StoreError
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+METRIC = {
+    "sweep": "quickstart",
+    "trial": "vbpr-sam-0a1b2c3d",
+    "attempt": 1,
+    "epoch": 3,
+    "split": "valid",
+    "metric": "recall@20",
+    "value": 0.25,
+    "gradient_evaluations": 24,
+    "train_seconds": 1.5,
+    "device_seconds": 0.5,
+}
+
+
+@pytest.mark.parametrize("table", schema.TABLES)
+def test_a_part_carries_units_descriptions_nullability_and_version_through_parquet(table: str) -> None:
+    sink = io.BytesIO()
+    pq.write_table(schema.arrow_schema(table).empty_table(), sink)
+
+    stored = pq.read_schema(io.BytesIO(sink.getvalue()))
+
+    assert stored.equals(schema.arrow_schema(table), check_metadata=False)
+    assert stored.metadata[b"recsweep.schema_version"] == str(schema.SCHEMA_VERSION).encode()
+    for column in schema.TABLES[table]:
+        field = stored.field(column.name)
+        assert field.nullable == column.nullable
+        assert field.metadata[b"description"].decode() == column.description != ""
+        assert field.metadata[b"unit"].decode() == column.unit
+
+
+@pytest.mark.parametrize("table", schema.TABLES)
+def test_texts_are_string_and_times_are_utc_microseconds_in_every_table(table: str) -> None:
+    types = schema.arrow_schema(table).types
+
+    assert set(types) <= {pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us", tz="UTC")}
+    assert schema.TABLES[table][-1].name == "written"
+
+
+@pytest.mark.parametrize("name", schema.VIEWS)
+def test_what_makes_a_row_itself_is_among_the_columns_of_its_table(name: str) -> None:
+    view = schema.VIEWS[name]
+
+    assert set(view.identity) <= set(schema.arrow_schema(view.table).names)
+
+
+def test_a_description_lists_every_view_and_every_column_once() -> None:
+    rows = schema.describe().to_pylist()
+
+    assert {row["view"] for row in rows} == set(schema.VIEWS)
+    listed = [(row["view"], row["column"]) for row in rows if row["column"]]
+    assert listed == [(table, each.name) for table, columns in schema.TABLES.items() for each in columns]
+    assert all(row["description"] for row in rows)
+
+
+def test_rows_become_a_table_of_the_written_schema() -> None:
+    made = schema.to_arrow("metrics", [METRIC], NOW)
+
+    assert made.schema.equals(schema.arrow_schema("metrics"), check_metadata=True)
+    assert made.to_pylist() == [METRIC | {"written": NOW}]
+
+
+def test_numpy_scalars_are_numbers() -> None:
+    row = METRIC | {"epoch": np.int32(3), "value": np.float32(0.25), "train_seconds": np.int64(2)}
+
+    made = schema.to_arrow("metrics", [row], NOW).to_pylist()[0]
+
+    assert (made["epoch"], made["value"], made["train_seconds"]) == (3, 0.25, 2.0)
+
+
+def test_times_of_other_zones_are_the_same_instants_in_utc() -> None:
+    local = pd.Timestamp("2026-05-01T12:00:00+02:00").to_pydatetime()
+    row = {"sweep": "s", "digest": "d", "spec_json": "{}", "started": local}
+
+    assert schema.to_arrow("sweeps", [row], NOW)["started"].to_pylist() == [datetime(2026, 5, 1, 10, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"vlaue": 1.0}, "takes no column `vlaue`; the nearest is `value`"),
+        ({"written": NOW}, "takes no column `written`"),
+        ({"sweep": None}, "`metrics.sweep` must be given in every row"),
+        ({"sweep": 7}, "`metrics.sweep` must be text, but got 7"),
+        ({"sweep": b"bytes"}, "must be text"),
+        ({"sweep": Path("a")}, "must be text"),
+        ({"sweep": "\ud800"}, "`metrics.sweep` cannot hold one of its values"),
+        ({"epoch": 1.5}, "`metrics.epoch` must be an integer, but got 1.5"),
+        ({"epoch": 1.0}, "must be an integer"),
+        ({"epoch": True}, "must be an integer"),
+        ({"epoch": "1"}, "must be an integer, but got '1'"),
+        ({"epoch": 2**63}, "`metrics.epoch` cannot hold one of its values"),
+        ({"value": "0.5"}, "must be a number"),
+        ({"value": True}, "must be a number"),
+        ({"value": pd.NA}, "must be a number"),
+        ({"value": 2**53 + 1}, "`metrics.value` cannot hold one of its values"),
+        ({"split": "test"}, "`metrics.split` must be one of train, valid, but got 'test'"),
+    ],
+)
+def test_a_row_that_breaks_a_rule_is_refused_with_the_rule_and_the_value(
+    change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(StoreError) as caught:
+        schema.to_arrow("metrics", [METRIC, METRIC | change], NOW)
+
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("started", [datetime(2026, 1, 1), pd.NaT, "2026-01-01", 0])
+def test_a_time_without_a_zone_is_refused(started: object) -> None:
+    row = {"sweep": "s", "digest": "d", "spec_json": "{}", "started": started}
+
+    with pytest.raises(StoreError, match=r"`sweeps\.started` must be a time with a time zone"):
+        schema.to_arrow("sweeps", [row], NOW)
+
+
+def test_a_status_that_is_none_of_the_seven_is_refused() -> None:
+    texts = ("sweep", "trial", "cell", "dataset", "model", "objective", "update", "optimizer", "config_json", "metric")
+    row = dict.fromkeys(texts, "x") | {"attempt": 1, "seed": 1, "mode": "max", "started": NOW, "status": "done"}
+
+    with pytest.raises(StoreError, match="must be one of running, finished, pruned, diverged, failed, lost, stopped"):
+        schema.to_arrow("trials", [row], NOW)
+
+
+def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(StoreError, match="no table `metric`; the nearest is `metrics`"):
+        schema.columns("metric")
+
+
+def test_an_unknown_name_far_from_all_known_ones_lists_them_up_to_a_dozen() -> None:
+    assert schema.nearest("zzz", ["b", "a"]) == "; there is `a`, `b`"
+    assert schema.nearest("zzz", [f"a{number:02d}" for number in range(15)]).endswith("`a11` and 3 more")
+    assert schema.nearest("zzz", []) == "; there is none"
