@@ -1,4 +1,7 @@
-"""The service: which trials run, and what came out. In a notebook: `from search import SweepSpec, run, Store, best, compare`."""
+"""The service: which trials run, and what came out.
+
+In a notebook: `from search import SweepSpec, load, run, Store, best, compare`.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypedDict
 
 import pandas as pd
 
-from search.arm_results import Row, Yardstick, band_rows, curve_rows, measure, result_row, target_rows, task_row
-from search.arms import BASE_ARM, decided_trials, read_specs, read_tasks
+from search.arm_results import Yardstick, band_rows, curve_rows, measure, result_row, target_rows, task_row
+from search.arms import BASE_ARM, Task, decided_trials, read_specs, read_tasks
 from search.assumptions import check_grids, check_samplers, check_trials, choose_arms, notes
 from search.errors import ComparisonError
 from search.verdicts import Verdict, judge, summarise
@@ -97,27 +97,16 @@ def compare(
     tasks = read_tasks(specs, decided, _together(store, "params", names), cost)
     check_grids(specs, decided, tasks)
     yardsticks = {task.name: measure(task) for task in tasks}
-    entries = [(task, task.arms[arm], yardsticks[task.name]) for task in tasks for arm in chosen if arm in task.arms]
-    curves = [curve_rows(*entry, permutations=permutations, seed=seed) for entry in entries]
-    verdicts = sorted(judge(tasks, yardsticks, chosen, seed), key=lambda verdict: verdict.winner is None)
     return Comparison(
         sweeps=names,
         arms=chosen,
         cost=cost,
         confidence=confidence,
-        budget_statement=_budget_statement(yardsticks, cost),
-        summary=summarise(verdicts),
+        budget_statement=_budget_statement(tasks, yardsticks, cost),
         notes=tuple(notes(specs, trials, decided, tasks, yardsticks)),
-        tasks=pd.DataFrame([task_row(task, yardsticks[task.name]) for task in tasks]),
-        results=_results([result_row(*entry, rows) for entry, rows in zip(entries, curves, strict=True)]),
-        curves=pd.DataFrame([row for rows in curves for row in rows]),
-        bands=pd.DataFrame([row for entry in entries for row in band_rows(*entry, confidence)]),
-        targets=pd.DataFrame([row for entry in entries for row in target_rows(*entry)]).astype(_NULLABLE_TARGETS),
-        verdicts=pd.DataFrame([asdict(each) for each in verdicts], columns=[each.name for each in fields(Verdict)]),
+        **_arm_frames(tasks, yardsticks, chosen, confidence=confidence, permutations=permutations, seed=seed),
+        **_verdicts(judge(tasks, yardsticks, chosen, seed)),
     )
-
-
-_NULLABLE_TARGETS = {"trials": "float64", "cost": "float64"}
 
 
 def _together(store: Readable, view: str, sweeps: Sequence[str]) -> pd.DataFrame:
@@ -125,15 +114,67 @@ def _together(store: Readable, view: str, sweeps: Sequence[str]) -> pd.DataFrame
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
-def _results(rows: Sequence[Row]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows).astype({"space_size": "Int64"})
-    numbers = ["gain", "default_score", "default_regret", "regret_area", "harm_rate", "harm_low", "harm_high"]
-    return frame.astype({name: "float64" for name in numbers})
+class _ArmFrames(TypedDict):
+    tasks: pd.DataFrame
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    bands: pd.DataFrame
+    targets: pd.DataFrame
 
 
-def _budget_statement(yardsticks: Mapping[str, Yardstick], cost: Cost) -> str:
+class _VerdictFrame(TypedDict):
+    summary: str
+    verdicts: pd.DataFrame
+
+
+def _arm_frames(
+    tasks: Sequence[Task],
+    yardsticks: Mapping[str, Yardstick],
+    arms: Sequence[str],
+    *,
+    confidence: float,
+    permutations: int,
+    seed: int,
+) -> _ArmFrames:
+    entries = [(task, task.arms[arm], yardsticks[task.name]) for task in tasks for arm in arms if arm in task.arms]
+    curves = [curve_rows(*entry, permutations=permutations, seed=seed) for entry in entries]
+    results = [result_row(*entry, rows) for entry, rows in zip(entries, curves, strict=True)]
+    targets = [row for entry in entries for row in target_rows(*entry)]
+    return {
+        "tasks": pd.DataFrame([task_row(task, yardsticks[task.name]) for task in tasks]),
+        "results": pd.DataFrame(results).astype(_NULLABLE_RESULTS),
+        "curves": pd.DataFrame([row for rows in curves for row in rows]),
+        "bands": pd.DataFrame([row for entry in entries for row in band_rows(*entry, confidence)]),
+        "targets": pd.DataFrame(targets).astype({"trials": "float64", "cost": "float64"}),
+    }
+
+
+# Columns that may be null in every row, which pandas would otherwise make columns of objects.
+_NULLABLE_RESULTS = {"space_size": "Int64"} | dict.fromkeys(
+    ("gain", "default_score", "default_regret", "regret_area", "harm_rate", "harm_low", "harm_high"), "float64"
+)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> _VerdictFrame:
+    ordered = sorted(verdicts, key=lambda verdict: verdict.winner is None)
+    columns = [each.name for each in fields(Verdict)]
+    return {
+        "summary": summarise(ordered),
+        "verdicts": pd.DataFrame([asdict(each) for each in ordered], columns=columns).astype({"winner": object}),
+    }
+
+
+def _budget_statement(tasks: Sequence[Task], yardsticks: Mapping[str, Yardstick], cost: Cost) -> str:
+    if not any(arm.tuned for task in tasks for arm in task.arms.values()):
+        return "No arm has anything to tune, so every arm is read after its only configuration."
+    base_is_tuned = all(task.arms[BASE_ARM].tuned for task in tasks)
+    base_budget = (
+        "has the same budget for its own hyperparameters"
+        if base_is_tuned
+        else "has nothing to tune, so one configuration of it stands against all that the others tried"
+    )
     budgets = [f"{yardstick.budget:,.0f} {COST_UNITS[cost]} on {name}" for name, yardstick in yardsticks.items()]
     return (
         f"Every arm is read at the same budget, {', '.join(budgets)}: the least that an arm with something to tune "
-        f"spent there. The base arm, {BASE_ARM}, has the same budget for its own hyperparameters."
+        f"spent there. The base arm, {BASE_ARM}, {base_budget}."
     )

@@ -5,15 +5,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from search import cluster
+from search.errors import StoreError
 from search.preparation import check_configurations, load_data
 from search.provenance import sweep_row
 from search.recorder import Recorder, TrialRecord
 from search.schedulers import CellScheduler
+from search.schema import TABLES
 from search.searchers import CellSearcher
 from search.spec import SweepSpec, studies
 from search.store import Store
@@ -87,8 +89,16 @@ def run(
         finally:
             recorder.on_experiment_end([])
             searcher.close()
+        _compact(store)
         counts = Counter(record.status for record in recorder.records.values())
         return Outcome(spec.name, counts, searcher.total_trials, time.monotonic() - start)
+
+
+def _compact(store: Store) -> None:
+    """Merges the many small parts of a sweep; where that fails the parts stay as they are, and as readable."""
+    with suppress(StoreError):
+        for table in TABLES:
+            store.compact(table)
 
 
 def _tuner(

@@ -26,6 +26,7 @@ class Candidate:
     trial: optuna.Trial
     point: Mapping[str, Value]
     waiting: int
+    reported: int = 0
     scores: list[float] = field(default_factory=list)
     worst: TrialState = TrialState.COMPLETE
 
@@ -75,8 +76,10 @@ class CellStudy:
 
     def report(self, candidate: Candidate, epoch: int, score: float) -> None:
         """Passes a validation on to Optuna, where a point is one trial."""
-        if len(self._seeds) == 1:
+        # A trial that was restarted after a lost worker runs the epochs since its checkpoint again.
+        if len(self._seeds) == 1 and epoch > candidate.reported:
             candidate.trial.report(score, epoch)
+            candidate.reported = epoch
 
     def end(self, candidate: Candidate, state: TrialState, score: float | None) -> None:
         """Takes note of one trial's end; the last seed's tells Optuna the truth about the point."""
@@ -103,7 +106,8 @@ class CellSearcher(Searcher):  # type: ignore[misc]
 
     A trial that Tune ended while it called itself running was stopped by the scheduler, and is told as PRUNED with its
     intermediate values; a diverged, failed or lost one as FAIL; a finished one as COMPLETE with its best validation
-    score. `suggested` holds when each trial was suggested, by its name. Tune's own OptunaSearch tells a pruned trial as complete and leaves a diverged one RUNNING (design/ray.md).
+    score. Tune's own OptunaSearch tells a pruned trial as complete and leaves a diverged one RUNNING.
+    `suggested` holds when each trial was suggested, by its name.
     """
 
     def __init__(self, studies: Sequence[StudySpec], sampler: str, seeds: Sequence[int], mode: str) -> None:

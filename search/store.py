@@ -5,12 +5,14 @@
     <root>/claims/<sweep>/                      a sweep name that a driver has reserved
 
 There is no lock and no index. A part comes into being whole: on a local file system by fsync and rename, on an object
-store by one PUT to its final key. Rows may come twice (a retry, a compaction, two drivers); readers keep one of each.
+store by one upload to its final key. Rows may come twice (a retry, a compaction, two drivers); readers keep one of
+each.
 """
 
 import itertools
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,26 +22,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from search.errors import StoreError
 from search.schema import (
-    NUMBER,
-    TEXT,
     VIEWS,
-    arrow_schema,
     check_version,
     columns,
     nearest,
     reading_schema,
     to_arrow,
 )
+from search.views import keeps_attempts, last_rows, widened
 
 _PART = ".parquet"
 _CLAIMS = "claims"
@@ -59,15 +57,17 @@ class Store:
     def __init__(self, root: str | Path, *, create: bool = False, filesystem: fs.FileSystem | None = None) -> None:
         self.root, self._base, self._files = _locate(root, filesystem)
         self._local = isinstance(self._files, fs.LocalFileSystem)
+        self._named = _without_secrets(self.root)
+        self._made: set[str] = set()  # folders that are there: making one costs an object store several requests
         self._last_written = datetime.min.replace(tzinfo=UTC)
         with self._reported("opened"):
             found = self._files.get_file_info(self._base).type
         if found == fs.FileType.File:
-            raise StoreError(f"the result store must be a folder, but {self.root} is a file")
+            raise StoreError(f"the result store must be a folder, but {self._named} is a file")
         if create:
             self._check_writable()
         elif found == fs.FileType.NotFound:
-            raise StoreError(f"there is no result store at {self.root}")
+            raise StoreError(f"there is no result store at {self._named}")
 
     def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Adds the rows as one part that is on the disk when this returns, or raises StoreError and adds nothing.
@@ -89,8 +89,8 @@ class Store:
         if view not in VIEWS:
             raise StoreError(f"the result store has no view `{view}`{nearest(view, VIEWS)}")
         if view == "trials_wide":
-            return _widened(self.table("trials", sweep), self.table("params", sweep))
-        return _last(self._rows(VIEWS[view].table, sweep), VIEWS[view].identity)
+            return widened(self.table("trials", sweep), self.table("params", sweep))
+        return last_rows(self._rows(VIEWS[view].table, sweep), VIEWS[view].identity)
 
     def frame(self, view: str, sweep: str | None = None) -> pd.DataFrame:
         """The same rows in pandas; an integer column that holds a null becomes float64, its nulls NaN."""
@@ -107,9 +107,9 @@ class Store:
         if name is None and starts:
             return starts[-1]
         if name is None:
-            raise StoreError(f"the result store {self.root} holds no sweep yet")
+            raise StoreError(f"the result store {self._named} holds no sweep yet")
         if name not in starts:
-            raise StoreError(f"the result store {self.root} has no sweep `{name}`{nearest(name, set(starts))}")
+            raise StoreError(f"the result store {self._named} has no sweep `{name}`{nearest(name, set(starts))}")
         return name
 
     def claim(self, name: str) -> str:
@@ -128,7 +128,7 @@ class Store:
         so at no moment is a row missing or double. Where another compaction is at work, this one leaves it to it.
         """
         columns(table)
-        view = next(each for each in VIEWS.values() if each.table == table and _keeps_attempts(each.identity, table))
+        view = next(each for each in VIEWS.values() if each.table == table and keeps_attempts(each.identity, table))
         parts = [path for path, size in self._parts(table).items() if size <= largest_bytes]
         if len(parts) < 2:
             return 0
@@ -137,7 +137,7 @@ class Store:
                 merged = self._read(table, parts)
             except FileNotFoundError:
                 return 0
-            self._add_part(_last(merged, view.identity), table)
+            self._add_part(last_rows(merged, view.identity), table)
             for part in parts:
                 with suppress(FileNotFoundError):
                     self._files.delete_file(part)
@@ -157,7 +157,7 @@ class Store:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"the result store {self.root} cannot be {done}: {_reason(error)}") from error
+            raise StoreError(f"the result store {self._named} cannot be {done}: {_reason(error)}") from error
 
     def _check_writable(self) -> None:
         with self._reported("written"):
@@ -178,7 +178,9 @@ class Store:
             _write_durably(Path(path), content)
             return
         # All bytes are at hand before the stream is opened: closing a stream publishes whatever went into it.
-        self._files.create_dir(path.rpartition("/")[0], recursive=True)
+        if (folder := path.rpartition("/")[0]) not in self._made:
+            self._files.create_dir(folder, recursive=True)
+            self._made.add(folder)
         with self._files.open_output_stream(path) as stream:
             stream.write(content)
 
@@ -200,8 +202,10 @@ class Store:
         tokens = {path.rpartition("/")[2] for path in self._listed(claim)}
         if token not in tokens:
             raise StoreError(
-                f"the result store {self.root} cannot reserve names: it does not list what was just written"
+                f"the result store {self._named} cannot reserve names: it does not list what was just written"
             )
+        if tokens != {token}:
+            time.sleep(int(token[:4], 16) / 2**17)  # up to half a second, or those who met would meet at the next name
         return tokens == {token}
 
     def _listed(self, folder: str) -> dict[str, int]:
@@ -279,8 +283,14 @@ def _locate(root: str | Path, filesystem: fs.FileSystem | None) -> tuple[str, st
     try:
         files, path = fs.FileSystem.from_uri(address)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"the result store {address} is not at an address that can be opened: {error}") from error
+        said = _without_secrets(f"the result store {address} is not at an address that can be opened: {error}")
+        raise StoreError(said) from error
     return address, path.rstrip("/"), files
+
+
+def _without_secrets(text: str) -> str:
+    """The text with the credentials taken out of s3://key:secret@bucket: messages end up in logs."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _write_durably(path: Path, content: pa.Buffer) -> None:
@@ -312,66 +322,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _keeps_attempts(identity: Sequence[str], table: str) -> bool:
-    return ("attempt" in identity) == ("attempt" in arrow_schema(table).names)
-
-
-def _last(rows: pa.Table, identity: Sequence[str]) -> pa.Table:
-    """One row per identity: the highest attempt's last written one; of two written at once the one that is final."""
-    if not len(rows):
-        return rows
-    group = _group(rows, identity)
-    precedence = [rows["written"].cast(pa.int64())]
-    if "status" in rows.column_names:
-        precedence.insert(0, pc.not_equal(rows["status"], "running").cast(pa.int64()))
-    if "attempt" in rows.column_names:
-        precedence.append(rows["attempt"])
-    order = np.lexsort((*(each.fill_null(-1).to_numpy() for each in precedence), group))
-    ends = np.append(group[order][1:] != group[order][:-1], True)
-    return rows.take(pa.array(order[ends]))
-
-
-def _group(rows: pa.Table, identity: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A number per row, equal where the rows agree in `identity`, ascending with it: int64 [rows]."""
-    group = np.zeros(len(rows), np.int64)
-    for name in identity:
-        values = _ranks(rows[name])
-        count = int(values.max()) + 1
-        if int(group.max()) >= 2**62 // count:
-            group = np.unique(group, return_inverse=True)[1]
-        group = group * count + values
-    return group
-
-
-def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The values as small numbers from 0: texts by first appearance, all others ascending, null first: int64 [rows]."""
-    if pa.types.is_string(column.type):
-        codes = column.dictionary_encode().combine_chunks().indices.fill_null(-1)
-        return np.asarray(codes, np.int64) + 1
-    numbers = column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
-    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
-
-
-def _widened(trials: pa.Table, params: pa.Table) -> pa.Table:
-    """The trials, then one column per parameter in the order of their names: numbers as double, texts as string.
-
-    A parameter with the name of a trial's column (`seed`) is that column already. One that is a number in some trials
-    and a text in others is a string column. Null where a trial does not have the parameter.
-    """
-    place = {
-        key: at for at, key in enumerate(zip(*(trials[name].to_pylist() for name in ("sweep", "trial")), strict=True))
-    }
-    values: dict[str, list[float | str | None]] = {}
-    for row in params.select(["sweep", "trial", "name", "number", "text"]).to_pylist():
-        if row["name"] not in trials.column_names and (row["sweep"], row["trial"]) in place:
-            column = values.setdefault(row["name"], [None] * len(trials))
-            column[place[row["sweep"], row["trial"]]] = row["number"] if row["text"] is None else row["text"]
-    for name in sorted(values):
-        texts = any(isinstance(value, str) for value in values[name])
-        column = [str(value) if texts and value is not None else value for value in values[name]]
-        trials = trials.append_column(
-            pa.field(name, TEXT if texts else NUMBER), pa.array(column, TEXT if texts else NUMBER)
-        )
-    return trials

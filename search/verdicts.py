@@ -111,11 +111,11 @@ def _sentence(finding: _Finding, winner: str | None, p_holm: float) -> str:
     amount = f"{size:.4f} {finding.metrics[0]}" if one_task else f"{100 * size:.1f} % of the base score"
     p_text = "p < 0.001" if p_holm < 0.001 else f"p = {p_holm:.3f}" if p_holm < 0.1 else f"p = {p_holm:.2f}"
     evidence = f"{p_text}, {finding.test} on {len(finding.metrics)} task{'' if one_task else 's'}, Holm-corrected"
-    first, second = finding.first, finding.second
-    if winner is None:
-        return f"{first} and {second} cannot be told apart at this budget: they differ by {amount} ({evidence})."
-    loser = second if winner == first else first
-    return f"{winner} is better than {loser} at this budget, by {amount} in expectation ({evidence})."
+    ahead, behind = (finding.first, finding.second) if finding.difference >= 0 else (finding.second, finding.first)
+    if winner is not None:
+        return f"{ahead} is better than {behind} at this budget, by {amount} in expectation ({evidence})."
+    lead = f"{ahead} leads by {amount}" if finding.difference else "they are equal"
+    return f"{finding.first} and {finding.second} cannot be told apart at this budget: {lead} ({evidence})."
 
 
 def summarise(verdicts: Sequence[Verdict]) -> str:

@@ -25,8 +25,8 @@ CHECKPOINT = "trial"
 class Resources:
     """What a trial may use: logical CPUs (one thread each, at least one) and a share of a GPU."""
 
-    cpu: float = 1.0
-    gpu: float = 0.0
+    cpu: float | int = 1
+    gpu: float | int = 0
 
 
 class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]

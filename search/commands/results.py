@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from search.comparison import Cost
     from search.report.frames import SweepFrames
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet")
@@ -63,7 +64,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
 
 
 def _write(table: "pa.Table", form: str | None, output: Path | None) -> int:
-    from search.query import write_result
+    from search.query_output import write_result
 
     chosen = form or ("table" if output is None and sys.stdout.isatty() else "csv")
     if chosen not in FORMATS:
@@ -161,17 +162,23 @@ def compare(
     store: StoreOption = None,
 ) -> int:
     """Compare the tuning cost of training strategies at equal budget, with what can and cannot be told apart."""
-    from search.comparison import COST_UNITS
     from search.comparison import compare as make_comparison
     from search.report import write_comparison
     from search.report.terminal import print_comparison
 
-    if cost not in COST_UNITS:
-        raise SearchError(f"--cost must be one of {', '.join(COST_UNITS)}, but got {cost!r}")
     results = open_store(store)
     names = [results.resolve(name) for name in sweeps] if sweeps else [results.resolve(None)]
-    comparison = make_comparison(results, names, arms or (), cost=cost)
+    comparison = make_comparison(results, names, arms or (), cost=_cost(cost))
     print_comparison(comparison, console())
     page = write_comparison(comparison, output or Path("reports") / "-".join(names))
     print(f"Comparison: {page}")
     return 0
+
+
+def _cost(name: str) -> "Cost":
+    from search.comparison import COST_UNITS
+
+    known: dict[str, Cost] = {cost: cost for cost in COST_UNITS}
+    if name not in known:
+        raise SearchError(f"--cost must be one of {', '.join(known)}, but got {name!r}")
+    return known[name]

@@ -1,14 +1,14 @@
--- The best trial of each cell by its goal metric on the validation split, with what it was tuned to and what it cost.
+-- The best finished trial of each cell by its goal metric on the validation split, with what it was tuned to and what it cost.
 with candidates as (
     select
         *,
         count(*) over (partition by cell) as candidates,
         row_number() over (
             partition by cell
-            order by case mode when 'max' then -best_score else best_score end, gradient_evaluations, trial
+            order by case mode when 'max' then -best_score else best_score end, started, trial
         ) as place
     from trials
-    where sweep = $sweep and status in ('finished', 'pruned', 'stopped') and isfinite(best_score)
+    where sweep = $sweep and status = 'finished' and isfinite(best_score)
 ),
 settings as (
     select

@@ -11,7 +11,7 @@ select
     sum(gradient_evaluations)::bigint as gradient_evaluations,
     sum(device_seconds) / 3600 as device_hours
 from (
-    select *, status in ('finished', 'pruned', 'stopped') and isfinite(best_score) as usable
+    select *, status in ('finished', 'pruned') and isfinite(best_score) as usable
     from trials
     where sweep = $sweep
 )

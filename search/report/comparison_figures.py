@@ -107,7 +107,7 @@ def _add_marks(figure: go.Figure, task: pd.Series) -> None:
     base, budget = task["base"], task["budget"]
     figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=base, y1=base, line=line, layer="below")
     figure.add_shape(type="line", yref="paper", y0=0, y1=1, x0=budget, x1=budget, line=line, layer="below")
-    figure.add_annotation(xref="paper", x=1, y=base, text="base", showarrow=False, xanchor="right", yanchor="top")
+    figure.add_annotation(xref="paper", x=0, y=base, text="base", showarrow=False, xanchor="left", yanchor="bottom")
     figure.add_annotation(
         yref="paper", y=0, x=budget, text="common budget", showarrow=False, xanchor="right", yanchor="bottom"
     )

@@ -81,7 +81,7 @@ def provenance(frames: SweepFrames) -> list[tuple[str, str]]:
             "Versions",
             ", ".join(f"{name} {version}" for name, version in _mapping(last["versions_json"]).items()) or "?",
         ),
-        ("Drivers", _distinct(frames.sweeps["host"])),
+        ("Driver's machine", _distinct(frames.sweeps["host"])),
         ("Devices", _distinct(frames.trials["device"])),
         ("Data digests", _distinct(frames.trials["dataset"] + ": " + frames.trials["data_digest"])),
     ]

@@ -36,9 +36,6 @@ def write_report(store: Readable, sweep: str, folder: str | Path) -> Path:
     files = best_files(frames, best)
     for name, content in files.items():
         write_atomically(target / name, content)
-    if BEST_FILE not in files:
-        # One from an earlier report of another sweep in this folder would pass for this one's.
-        (target / BEST_FILE).unlink(missing_ok=True)
     shown = _shown(frames, best, list(files))
     charts = {"history": history_charts(frames), "curves": curve_charts(frames), "parallel": parallel_charts(frames)}
     every = [chart for part in charts.values() for chart in part]
@@ -53,6 +50,9 @@ def write_report(store: Readable, sweep: str, folder: str | Path) -> Path:
         **shown,
     )
     write_atomically(target / "report.html", page)
+    if not files:
+        # One from an earlier report into this folder would pass for this one's.
+        (target / BEST_FILE).unlink(missing_ok=True)
     return target / "report.html"
 
 

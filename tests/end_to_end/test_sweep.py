@@ -67,9 +67,7 @@ def _check_readers(recsweep: Any, folder: Path) -> None:
     assert Store(folder / "again").frame("trials")["best_score"].tolist() == [winner["score"]]
 
 
-def test_concurrency_does_not_change_a_metric(
-    sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path
-) -> None:
+def test_concurrency_does_not_change_a_metric(sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path) -> None:
     path = str(sweep_file("same"))
     for concurrency in ("1", "2"):
         done = recsweep(["launch", path, f"resources.max_concurrent={concurrency}", "--store", f"s{concurrency}"])
@@ -114,9 +112,7 @@ def test_a_killed_worker_does_not_keep_the_sweep_from_its_end(
     last = Store(tmp_path / "hurt").frame("trials")
     assert len(last) == 8 and set(last["status"]) == {"finished"}
     hurt, whole = metrics_of(tmp_path / "hurt"), metrics_of(tmp_path / "whole")
-    pd.testing.assert_frame_equal(
-        hurt.drop(columns="attempt"), whole.drop(columns="attempt"), check_exact=True
-    )
+    pd.testing.assert_frame_equal(hurt.drop(columns="attempt"), whole.drop(columns="attempt"), check_exact=True)
 
 
 def test_asha_prunes_within_a_cell_and_failures_do_not_end_the_sweep(recsweep: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,31 @@ class SweepWriter:
 
     def __init__(self, root: Path, raw: Mapping[str, object], **changes: object) -> None:
         """`changes` replace sections of the stored specification without a check, for what no file could say."""
-        self.store = Store(root, create=True)
+        self._store = Store(root, create=True)
+        self._pending: dict[str, list[Mapping[str, object]]] = {}
         self.spec: dict[str, Any] = {**parse(raw).model_dump(mode="json"), **changes}
         self.name = str(self.spec["name"])
         self.studies: dict[str, StudySpec] = {each.cell: each for each in studies(parse(raw))}
         self.clock = START
         self.rng = np.random.default_rng(7)
         self.written: set[str] = set()
-        self.store.append("sweeps", [self._start()])
+        self.add("sweeps", [self._start()])
+
+    @property
+    def store(self) -> Store:
+        """The store, with all rows of this sweep so far in it."""
+        self.flush()
+        return self._store
+
+    def flush(self) -> None:
+        """Write what was added: a part per table and not per row, which would take minutes to read."""
+        for table, rows in self._pending.items():
+            self._store.append(table, rows)
+        self._pending = {}
+
+    def add(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write rows as they are."""
+        self._pending.setdefault(table, []).extend(rows)
 
     def trial(
         self,
@@ -80,9 +98,9 @@ class SweepWriter:
             **{"device": "NVIDIA H200", "worker": "trainer-1:4711", "started": started, "ended": self.clock},
             **columns,
         }
-        self.store.append("trials", [row])
+        self.add("trials", [row])
         self._add_params(study, name, {key: config[key] for key in study.space.parameters})  # type: ignore[misc]
-        if score is not None:
+        if score is not None and np.isfinite(score):
             self._add_curve(name, score, epochs, passes)
         return name
 
@@ -103,7 +121,7 @@ class SweepWriter:
                 {**common, "seed": seed, "split": split, "value": value, "unsealed": unsealed, "host": "trainer-1"}
                 for seed, value in values.items()
             ]
-            self.store.append("confirmations", rows)
+            self.add("confirmations", rows)
 
     def _start(self) -> dict[str, object]:
         return {
@@ -127,7 +145,7 @@ class SweepWriter:
             rows.append(
                 {**row, "number": float(value) if is_number else None, "text": None if is_number else str(value)}
             )
-        self.store.append("params", rows)
+        self.add("params", rows)
 
     def _add_curve(self, trial: str, score: float, epochs: int, passes: int) -> None:
         best = max(1, epochs - 5)
@@ -146,26 +164,27 @@ class SweepWriter:
             rows.append({**row, "split": "valid", "metric": self.spec["goal"]["metric"], "value": float(value)})
             rows.append({**row, "split": "valid", "metric": "ndcg@50", "value": 0.98765})
             rows.append({**row, "split": "train", "metric": "loss", "value": 1 / epoch})
-        self.store.append("metrics", rows)
+        self.add("metrics", rows)
+
+
+def start_sweep(root: Path, stored: Mapping[str, object] | None = None, **sections: object) -> SweepWriter:
+    """Return a writer of a small sweep; `sections` replace those of its file, `stored` those that the store gets."""
+    raw: dict[str, object] = {
+        "name": "sample",
+        "data": {"names": ["lfm2k"], "root": "/data"},
+        "axes": {"model": ["vbpr"], "update": ["descent", "sam"]},
+        "space": {"preset": "extended", "tune": ["update", "optimizer"]},
+        "search": {"sampler": "random", "trials": 16, "seeds": [999]},
+        "train": {"max_epochs": 200, "patience": 10, "batch_size": 1024},
+        **sections,
+    }
+    return SweepWriter(root, raw, **(stored or {}))
 
 
 @pytest.fixture
 def new_sweep(tmp_path: Path) -> Callable[..., SweepWriter]:
-    """Return a function that starts a sweep in this test's store; keyword arguments replace sections of its file."""
-
-    def start(*, stored: Mapping[str, object] | None = None, **sections: object) -> SweepWriter:
-        raw: dict[str, object] = {
-            "name": "sample",
-            "data": {"names": ["lfm2k"], "root": "/data"},
-            "axes": {"model": ["vbpr"], "update": ["descent", "sam"]},
-            "space": {"preset": "extended", "tune": ["update", "optimizer"]},
-            "search": {"sampler": "random", "trials": 16, "seeds": [999]},
-            "train": {"max_epochs": 200, "patience": 10, "batch_size": 1024},
-            **sections,
-        }
-        return SweepWriter(tmp_path / "store", raw, **(stored or {}))
-
-    return start
+    """Return `start_sweep` for this test's own store."""
+    return partial(start_sweep, tmp_path / "store")
 
 
 def quality(point: Mapping[str, Value], lift: float = 0.0) -> float:
@@ -175,10 +194,11 @@ def quality(point: Mapping[str, Value], lift: float = 0.0) -> float:
     return float(0.31 - 0.012 * np.log(rate / 2e-3) ** 2 + gain + lift)
 
 
-@pytest.fixture
-def full_sweep(new_sweep: Callable[..., SweepWriter]) -> SweepWriter:
-    """Return a sweep with every kind of ending: ten cells, 222 trials, confirmations of the best."""
-    writer = new_sweep(
+@pytest.fixture(scope="session")
+def full_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepWriter:
+    """Return a sweep with every kind of ending, to be read only: ten cells, 222 trials, confirmations of the best."""
+    writer = start_sweep(
+        tmp_path_factory.mktemp("full"),
         name="mg-sam-bsam",
         axes={"model": ["vbpr", "freedom"], "update": ["descent", "mirror_gradient", "sam", "bsam", "bsam_plus"]},
         search={"sampler": "random", "trials": 24, "seeds": [999], "scheduler": {"kind": "asha"}},
@@ -193,6 +213,6 @@ def full_sweep(new_sweep: Callable[..., SweepWriter]) -> SweepWriter:
     writer.trial(cell, None, status="failed", epochs=0, error="MemoryError: <b>out of memory</b>\n  File trainer.py")
     writer.trial(cell, 0.21, status="lost", epochs=9)
     trials = writer.store.frame("trials", writer.name)
-    best = trials.sort_values("best_score").iloc[-1]
+    best = trials.loc[trials["best_score"].idxmax()]
     writer.confirm(str(best["trial"]), float(best["best_score"]))
     return writer

@@ -204,11 +204,32 @@ def test_curves_never_go_beyond_what_an_arm_spent_unless_it_tried_its_whole_spac
     assert result.results["default_regret"].tolist() == pytest.approx([0.0, 0.01])
 
 
+def test_where_the_base_arm_has_nothing_to_tune_the_statement_says_so(new_sweep: NewSweep) -> None:
+    writer = new_sweep(space={"preset": "extended", "tune": ["update"]})
+    writer.trial(DESCENT, 0.2, epochs=10)
+    for score in (0.1, 0.3):
+        writer.trial(SAM, score, epochs=10)
+    result = compare(writer.store, ["sample"])
+    assert "descent, has nothing to tune" in result.budget_statement
+    assert result.tasks["base_source"].tolist() == ["its only configuration"]
+    assert result.results["affordable"].tolist() == [1, 2]
+
+
+def test_where_nothing_is_tuned_every_arm_is_read_after_its_only_configuration(new_sweep: NewSweep) -> None:
+    writer = new_sweep(space={"preset": "extended", "tune": []})
+    writer.trial(DESCENT, 0.2, passes=100)
+    writer.trial(SAM, 0.3, passes=200)
+    result = compare(writer.store, ["sample"])
+    assert result.budget_statement.startswith("No arm has anything to tune")
+    assert result.results["expected_best"].tolist() == [0.2, 0.3]
+
+
 def test_a_sweep_that_two_names_share_counts_every_trial_once(new_sweep: NewSweep, two_arms: Any) -> None:
     copy = new_sweep(name="copy")
     point = {"optimizer.learning_rate": 0.004}
     for writer in (two_arms, copy):
         writer.trial(DESCENT, 0.22, point=point)
+        writer.flush()
     result = compare(two_arms.store, ["sample", "copy", "sample"])
     assert result.sweeps == ("sample", "copy")
     assert result.results.set_index("arm").loc["descent", "trials"] == 9
@@ -275,5 +296,6 @@ def test_trials_on_different_data_are_refused(two_arms: Any) -> None:
 def test_pooled_sweeps_must_have_searched_the_same_space(new_sweep: NewSweep, two_arms: Any) -> None:
     other = new_sweep(name="other", space={"preset": "paper", "tune": ["update", "optimizer"]})
     other.trial(SAM, 0.3)
+    other.flush()
     with pytest.raises(ComparisonError, match="must search the same space, but sample and other do not"):
         compare(two_arms.store, ["sample", "other"])

@@ -64,6 +64,15 @@ class Page(HTMLParser):
         return "".join(text for attributes, text in self.scripts if attributes.get("type") == "application/json")
 
 
+@pytest.fixture(scope="module")
+def full_folder(full_sweep: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the report and the comparison of the full sweep."""
+    folder = tmp_path_factory.mktemp("report")
+    write_report(full_sweep.store, full_sweep.name, folder)
+    write_comparison(compare(full_sweep.store, [full_sweep.name]), folder)
+    return folder
+
+
 def report(writer: Any, folder: Path) -> Page:
     return Page(write_report(writer.store, writer.name, folder))
 
@@ -73,8 +82,13 @@ def found(writer: Any) -> Any:
     return best.best_configurations(frames).set_index("cell")
 
 
-def test_the_page_holds_every_section_in_order(full_sweep: Any, tmp_path: Path) -> None:
-    page = report(full_sweep, tmp_path)
+def _winner(writer: Any) -> Any:
+    trials = writer.store.frame("trials", writer.name)
+    return trials.loc[trials["best_score"].idxmax()]
+
+
+def test_the_page_holds_every_section_in_order(full_folder: Path) -> None:
+    page = Page(full_folder / "report.html")
     headings = re.findall(r'<h2 id="(\w+)">', page.source)
     sections = ["best", "rule", "history", "curves", "parameters", "endings", "confirmations", "protocol", "provenance"]
     assert headings == sections
@@ -93,7 +107,8 @@ def test_the_verdict_is_three_sentences_with_counts_winner_and_caution(full_swee
     frames = read_frames(full_sweep.store, full_sweep.name)
     sentences = verdict.verdict(frames, best.best_configurations(frames))
     assert "222 trials in 10 cells (180 finished, 30 pruned, 10 diverged, 1 failed and 1 lost)" in sentences.searched
-    assert "on lfm2k, by freedom under sam and adam (trial freedom-sam-" in sentences.found
+    winner = _winner(full_sweep)
+    assert f"on lfm2k, by freedom under {winner['update']} and adam (trial {winner['trial']})" in sentences.found
     assert "ahead of the best of plain descent with the same model" in sentences.trust
     assert "the ones to quote" in sentences.trust
 
@@ -108,28 +123,24 @@ def test_an_unconfirmed_winner_of_one_seed_comes_with_a_warning(new_sweep: NewSw
     assert "every configuration ran with one seed" in trust
 
 
-def test_no_test_score_stands_anywhere_but_under_confirmations(full_sweep: Any, tmp_path: Path) -> None:
-    full_sweep.store.append(
-        "confirmations",
-        [
-            {
-                **{"sweep": full_sweep.name, "trial": "other", "seed": 1, "split": "test", "metric": "recall@20"},
-                **{"value": 0.77665544, "candidates": 3, "unsealed": full_sweep.clock, "host": None},
-            }
-        ],
-    )
-    page = report(full_sweep, tmp_path)
+def test_no_test_score_stands_anywhere_but_under_confirmations(new_sweep: NewSweep, tmp_path: Path) -> None:
+    writer = new_sweep()
+    trial = writer.trial(SAM, 0.31)
+    writer.confirm(trial, 0.776655)
+    page = report(writer, tmp_path)
     before, after = page.source.split('<h2 id="confirmations">')
-    assert "0.7767" in after.split("</section>")[0]
-    assert "7766" not in before + page.figures
+    section, _, rest = after.partition("</section>")
+    assert "0.7657 to 0.7677" in section
+    assert "0.76" not in before.replace(page.figures, "") + rest.partition("<script>")[0]
+    assert "0.76" not in page.figures
 
 
-def test_only_the_goal_metric_is_drawn(full_sweep: Any, tmp_path: Path) -> None:
-    assert "0.98765" not in report(full_sweep, tmp_path).figures
+def test_only_the_goal_metric_is_drawn(full_folder: Path) -> None:
+    assert "0.98765" not in Page(full_folder / "report.html").figures
 
 
-def test_the_policy_allows_exactly_the_scripts_that_stand_in_the_page(full_sweep: Any, tmp_path: Path) -> None:
-    page = report(full_sweep, tmp_path)
+def test_the_policy_allows_exactly_the_scripts_that_stand_in_the_page(full_folder: Path) -> None:
+    page = Page(full_folder / "report.html")
     executed = [text for attributes, text in page.scripts if "type" not in attributes]
     digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in executed}
     assert len(executed) == 2
@@ -138,12 +149,9 @@ def test_the_policy_allows_exactly_the_scripts_that_stand_in_the_page(full_sweep
     assert "unsafe-eval" not in page.policy and "http" not in page.policy
 
 
-@pytest.mark.parametrize("kind", ["report", "comparison"])
-def test_a_page_is_small_and_loads_nothing(full_sweep: Any, tmp_path: Path, kind: str) -> None:
-    if kind == "report":
-        page = report(full_sweep, tmp_path)
-    else:
-        page = Page(write_comparison(compare(full_sweep.store, [full_sweep.name]), tmp_path))
+@pytest.mark.parametrize("name", ["report.html", "comparison.html"])
+def test_a_page_is_small_and_loads_nothing(full_folder: Path, name: str) -> None:
+    page = Page(full_folder / name)
     assert len(page.source.encode()) < MAX_BYTES
     assert page.source.count("plotly.js v") == 1
     assert all(address.startswith("#") for address in page.loads)
@@ -159,8 +167,8 @@ def test_names_are_never_markup(new_sweep: NewSweep, tmp_path: Path) -> None:
     writer = new_sweep(stored={"search": search, "name": EVIL})
     columns = {"cell": f"{EVIL}/a", "dataset": EVIL, "model": EVIL, "update": f"{EVIL}|`b`", "device": EVIL}
     for place in range(3):
-        writer.trial(SAM, 0.1 + 0.01 * place, trial=f"{EVIL}{place}", cell=SAM)
-    writer.store.append("trials", [_changed(writer, f"{EVIL}{place}", columns) for place in range(3)])
+        writer.trial(SAM, 0.1 + 0.01 * place, trial=f"{EVIL}{place}")
+    writer.add("trials", [_changed(writer, f"{EVIL}{place}", columns) for place in range(3)])
     writer.trial(DESCENT, None, status="failed", error=EVIL)
     page = report(writer, tmp_path)
     assert EVIL in page.visible
@@ -178,14 +186,12 @@ def _changed(writer: Any, trial: str, columns: dict[str, str]) -> dict[str, obje
     return {**{name: value for name, value in row.items() if name != "written"}, **columns}
 
 
-def test_best_yaml_is_a_sweep_of_one_trial_that_is_the_best_one(full_sweep: Any, tmp_path: Path) -> None:
-    write_report(full_sweep.store, full_sweep.name, tmp_path)
-    spec = load(tmp_path / "best.yaml")
+def test_best_yaml_is_a_sweep_of_one_trial_that_is_the_best_one(full_sweep: Any, full_folder: Path) -> None:
+    spec = load(full_folder / "best.yaml")
     (study,) = studies(spec)
     assert (study.trials, study.space.tuned(), spec.search.seeds) == (1, (), (999,))
     (point,) = study.space.grid()
-    trials = full_sweep.store.frame("trials", full_sweep.name)
-    assert trial_name(study.config(point, 999)) == trials.loc[trials["best_score"].idxmax(), "trial"]
+    assert trial_name(study.config(point, 999)) == _winner(full_sweep)["trial"]
 
 
 def test_each_data_set_has_a_best_file_of_its_own(new_sweep: NewSweep, tmp_path: Path) -> None:
@@ -319,12 +325,11 @@ def test_a_running_sweep_is_reported_as_far_as_it_is(new_sweep: NewSweep, tmp_pa
     assert "No trial has finished with a validation score so far" in page.visible
 
 
-def test_the_markdown_has_the_same_winner_and_whole_tables(full_sweep: Any, tmp_path: Path) -> None:
-    write_report(full_sweep.store, full_sweep.name, tmp_path)
-    text = (tmp_path / "report.md").read_text()
+def test_the_markdown_has_the_same_winner_and_whole_tables(full_sweep: Any, full_folder: Path) -> None:
+    text = (full_folder / "report.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| freedom | ")]
     assert len(rows) == 5 and len({line.count("|") for line in rows}) == 1
-    assert "by freedom under sam and adam" in text
+    assert f"(trial {_winner(full_sweep)['trial']})" in text
 
 
 def test_the_function_for_notebooks_returns_one_row_per_cell(full_sweep: Any) -> None:
@@ -345,10 +350,8 @@ def test_a_folder_that_cannot_be_written_is_refused(new_sweep: NewSweep, tmp_pat
         write_report(writer.store, writer.name, tmp_path / "file" / "folder")
 
 
-def test_no_unfinished_file_is_left_beside_the_report(full_sweep: Any, tmp_path: Path) -> None:
-    write_report(full_sweep.store, full_sweep.name, tmp_path / "out")
-    write_comparison(compare(full_sweep.store, [full_sweep.name]), tmp_path / "out")
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+def test_no_unfinished_file_is_left_beside_the_report(full_folder: Path) -> None:
+    names = sorted(path.name for path in full_folder.iterdir())
     assert names == ["best.yaml", "comparison.html", "report.html", "report.md"]
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -410,6 +411,11 @@ def test_an_address_of_an_unknown_kind_is_an_error() -> None:
         Store("ftp://host/store")
 
 
+def test_credentials_in_an_address_stay_out_of_messages() -> None:
+    with pytest.raises(StoreError, match=r"^the result store ftp://host/store is not at .*: .*ftp://host/store$"):
+        Store("ftp://key:secret@host/store")
+
+
 def damage(part: Path, kind: str) -> None:
     content = bytearray(part.read_bytes())
     if kind == "truncated":
@@ -515,6 +521,15 @@ def test_rows_come_back_from_every_kind_of_file_system(any_store: Store) -> None
     assert any_store.resolve(None) == "quickstart"
     assert any_store.compact("metrics") == 2
     assert any_store.table("metrics")["value"].to_pylist() == [0.5, 0.25]
+
+
+def test_a_store_survives_pickling_as_tune_pickles_its_callbacks(store: Store) -> None:
+    store.append("metrics", [metric(1, 0.5)])
+
+    other = pickle.loads(pickle.dumps(store))
+    other.append("metrics", [metric(2, 0.25)])
+
+    assert store.table("metrics")["value"].to_pylist() == other.table("metrics")["value"].to_pylist() == [0.5, 0.25]
 
 
 def test_a_compaction_changes_nothing_that_a_reader_sees(store: Store) -> None:

@@ -1,0 +1,74 @@
+"""What readers see of a table: each row once, the last attempt's last written one; trials with their parameters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from search.schema import NUMBER, TEXT, arrow_schema
+
+
+def keeps_attempts(identity: Sequence[str], table: str) -> bool:
+    """Whether a view with this identity keeps every attempt of the table's rows."""
+    return ("attempt" in identity) == ("attempt" in arrow_schema(table).names)
+
+
+def last_rows(rows: pa.Table, identity: Sequence[str]) -> pa.Table:
+    """One row per identity: the highest attempt's last written one; of two written at once the one that is final."""
+    if not len(rows):
+        return rows
+    group = _group(rows, identity)
+    precedence = [rows["written"].cast(pa.int64())]
+    if "status" in rows.column_names:
+        precedence.insert(0, pc.not_equal(rows["status"], "running").cast(pa.int64()))
+    if "attempt" in rows.column_names:
+        precedence.append(rows["attempt"])
+    order = np.lexsort((*(each.fill_null(-1).to_numpy() for each in precedence), group))
+    ends = np.append(group[order][1:] != group[order][:-1], True)
+    return rows.take(pa.array(order[ends]))
+
+
+def _group(rows: pa.Table, identity: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A number per row, equal where the rows agree in `identity`, ascending with it: int64 [rows]."""
+    group = np.zeros(len(rows), np.int64)
+    for name in identity:
+        values = _ranks(rows[name])
+        count = int(values.max()) + 1
+        if int(group.max()) >= 2**62 // count:
+            group = np.unique(group, return_inverse=True)[1]
+        group = group * count + values
+    return group
+
+
+def _ranks(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The values as small numbers from 0: texts by first appearance, all others ascending, null first: int64 [rows]."""
+    if pa.types.is_string(column.type):
+        codes = column.dictionary_encode().combine_chunks().indices.fill_null(-1)
+        return np.asarray(codes, np.int64) + 1
+    numbers = column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+
+
+def widened(trials: pa.Table, params: pa.Table) -> pa.Table:
+    """The trials, then one column per parameter in the order of their names: numbers as double, texts as string.
+
+    A parameter with the name of a trial's column (`seed`) is that column already. One that is a number in some trials
+    and a text in others is a string column. Null where a trial does not have the parameter.
+    """
+    place = {
+        key: at for at, key in enumerate(zip(*(trials[name].to_pylist() for name in ("sweep", "trial")), strict=True))
+    }
+    values: dict[str, list[float | str | None]] = {}
+    for row in params.select(["sweep", "trial", "name", "number", "text"]).to_pylist():
+        if row["name"] not in trials.column_names and (row["sweep"], row["trial"]) in place:
+            column = values.setdefault(row["name"], [None] * len(trials))
+            column[place[row["sweep"], row["trial"]]] = row["number"] if row["text"] is None else row["text"]
+    for name in sorted(values):
+        texts = any(isinstance(value, str) for value in values[name])
+        column = [str(value) if texts and value is not None else value for value in values[name]]
+        trials = trials.append_column(
+            pa.field(name, TEXT if texts else NUMBER), pa.array(column, TEXT if texts else NUMBER)
+        )
+    return trials
