@@ -76,7 +76,9 @@ def _check_fits(spec: SweepSpec, nodes: list[dict[str, float]]) -> None:
 def concurrency(spec: SweepSpec, resources: dict[str, float]) -> int:
     """Trials that run at once: as many as the cluster holds, and no more than `resources.max_concurrent`."""
     holds = int(resources.get("CPU", 1) // spec.resources.cpu)
-    if spec.resources.gpu:
-        holds = min(holds, int(resources.get("GPU", 0) // spec.resources.gpu + 1e-9))
+    if gpu := spec.resources.gpu:
+        # A trial's share lies on one card: what is left over on several cards holds no further trial. 1 // 0.1 is 9.
+        cards = int(resources.get("GPU", 0))
+        holds = min(holds, cards * int(1 / gpu + 1e-9) if gpu < 1 else int(cards // gpu))
     wanted = spec.resources.max_concurrent
     return max(1, holds if wanted == "auto" else min(wanted, holds))

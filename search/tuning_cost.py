@@ -160,14 +160,14 @@ def median_band(
     n = values.size
     low, high = support if mode == "max" else (-support[1], -support[0])
     reachable = np.concatenate([[min(low, values[0])], values, [max(high, values[-1])]])
-    curves = [turned_band(reachable[ranks + 1], mode) for ranks in _band_ranks(n, confidence)]
+    curves = [_turned_ends(reachable[ranks + 1], mode) for ranks in _band_ranks(n, confidence)]
     worse, median, better = curves
     lower, upper = (worse, better) if mode == "max" else (better, worse)
     trials = np.arange(1, n + 1)
     return Band(trials, median, lower, upper, 3 * trials <= n)
 
 
-def turned_band(values: FloatArray, mode: Mode) -> FloatArray:
+def _turned_ends(values: FloatArray, mode: Mode) -> FloatArray:
     """Return values turned back like `turned`, where the ends of a band may be infinite."""
     return values if mode == "max" else -values
 

@@ -108,7 +108,7 @@ def _verdict(finding: _Finding, p_holm: float) -> Verdict:
 def _sentence(finding: _Finding, winner: str | None, p_holm: float) -> str:
     size = abs(finding.difference)
     one_task = len(finding.metrics) == 1
-    amount = f"{size:.4f} {finding.metrics[0]}" if one_task else f"{100 * size:.1f} % of the base score"
+    amount = f"{size:.4f} {finding.metrics[0]}" if one_task else f"{100 * size:.1f}\u00a0% of the base score"
     p_text = "p < 0.001" if p_holm < 0.001 else f"p = {p_holm:.3f}" if p_holm < 0.1 else f"p = {p_holm:.2f}"
     evidence = f"{p_text}, {finding.test} on {len(finding.metrics)} task{'' if one_task else 's'}, Holm-corrected"
     ahead, behind = (finding.first, finding.second) if finding.difference >= 0 else (finding.second, finding.first)

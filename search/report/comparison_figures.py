@@ -88,6 +88,8 @@ def _add_band(figure: go.Figure, band: pd.DataFrame, look: Series) -> None:
 
 
 def _add_line(figure: go.Figure, rows: pd.DataFrame, column: str, look: Series) -> None:
+    # The bands are drawn point to point, so the medians inside them are too.
+    shape = "hv" if column == "value" else "linear"
     trusted = rows[rows["trusted"]]
     # The dotted part starts where the solid one ends.
     rest = rows[rows["budget"] >= (trusted["budget"].max() if len(trusted) else 0)]
@@ -96,7 +98,7 @@ def _add_line(figure: go.Figure, rows: pd.DataFrame, column: str, look: Series) 
             x=part["budget"].tolist(),
             y=part[column].tolist(),
             mode="lines+markers" if len(rows) == 1 else "lines",
-            line={"color": look.colour, "width": look.width, "dash": dash},
+            line={"color": look.colour, "width": look.width, "dash": dash, "shape": shape},
             name=label(look.name),
             hovertemplate="%{y:.4f} for %{x:,.0f}",
         )

@@ -96,11 +96,12 @@ def _curve_chart(frames: SweepFrames, dataset: str, model: str, curves: pd.DataF
             opacity=0.85,
             hovertemplate=f"%{{y:.4f}} in epoch %{{x}}<br>{label(str(trial))}<extra></extra>",
         )
+    _add_median(figure, curves)
     figure.update_layout(xaxis_title="epoch", yaxis_title=label(f"validation {frames.metric}"))
     everyone = wording.plural(curves["trial"].nunique(), "trial")
     caption = (
         f"The {wording.plural(len(best), 'trial')} with the best scores. Grey: the {LOW:.0%} to {HIGH:.0%} quantiles "
-        f"of all {everyone} and their median; a trial leaves it when it ends, so its right end holds long ones only."
+        f"of all {everyone}, dotted their median; a trial leaves both when it ends, so the right end holds long ones."
     )
     legend = [looks[arm] for arm in frames.arms if (best["arm"] == arm).any()]
     identity = f"curves-{slug(dataset)}-{slug(model)}"
@@ -109,7 +110,7 @@ def _curve_chart(frames: SweepFrames, dataset: str, model: str, curves: pd.DataF
 
 def _add_quantiles(figure: go.Figure, curves: pd.DataFrame) -> None:
     epochs = curves.groupby("epoch")["value"]
-    low, median, high = (epochs.quantile(share) for share in (LOW, 0.5, HIGH))
+    low, high = epochs.quantile(LOW), epochs.quantile(HIGH)
     figure.add_scatter(
         x=[*low.index.tolist(), *high.index.tolist()[::-1]],
         y=[*low.tolist(), *high.tolist()[::-1]],
@@ -119,9 +120,12 @@ def _add_quantiles(figure: go.Figure, curves: pd.DataFrame) -> None:
         mode="lines",
         hoverinfo="skip",
     )
-    figure.add_scatter(
-        x=median.index.tolist(), y=median.tolist(), mode="lines", line={"color": REST, "width": 2.5}, name="median"
-    )
+
+
+def _add_median(figure: go.Figure, curves: pd.DataFrame) -> None:
+    median = curves.groupby("epoch")["value"].median()
+    line = {"color": REST, "width": 3, "dash": "dot"}
+    figure.add_scatter(x=median.index.tolist(), y=median.tolist(), mode="lines", line=line, name="median")
 
 
 def _tasks(frames: SweepFrames, rows: pd.DataFrame) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def protocol(frames: SweepFrames) -> list[tuple[str, str]]:
     return [
         (
             "Goal",
-            f"{frames.metric} on the validation split, {goal}; only recsweep confirm opens the test split",
+            f"{frames.metric} on the validation split, {goal}; no trial of a sweep ever loads the test split",
         ),
         (f"{name}@K, K = {cutoff}", f"{_METRICS.get(name, 'as stored')}; the mean over users"),
         ("Split", f"{_SPLITS.get(split, split)}{seed}"),

@@ -28,7 +28,7 @@ def verdict(frames: SweepFrames, best: pd.DataFrame) -> SweepVerdict:
     winners = best_of_data_sets(frames, best)
     if not winners:
         return SweepVerdict(_searched(frames, best), _nothing_found(frames), _why_nothing(frames))
-    return SweepVerdict(_searched(frames, best), _found(frames.metric, winners), _trust(frames, best, winners))
+    return SweepVerdict(_searched(frames, best), _found(frames, winners), _trust(frames, best, winners))
 
 
 def _searched(frames: SweepFrames, best: pd.DataFrame) -> str:
@@ -60,9 +60,10 @@ def _why_nothing(frames: SweepFrames) -> str:
     return f"The most frequent error, of {wording.plural(len(errors), 'trial')} with one, is: {most}"
 
 
-def _found(metric: str, winners: dict[str, pd.Series]) -> str:
+def _found(frames: SweepFrames, winners: dict[str, pd.Series]) -> str:
     parts = [f"{wording.score(row['score'])} on {name}, by {_recipe(row)}" for name, row in winners.items()]
-    return f"The best validation {metric} is {'; '.join(parts)}."
+    so_far = " so far" if (frames.trials["status"] == "running").any() else ""
+    return f"The best validation {frames.metric}{so_far} is {'; '.join(parts)}."
 
 
 def _recipe(row: pd.Series) -> str:
@@ -118,7 +119,7 @@ def _caution(frames: SweepFrames, winners: dict[str, pd.Series]) -> str:
     if len(confirmed) and confirmed["trial"].isin([row["trial"] for row in winners.values()]).any():
         return "it was retrained on fresh seeds, see Confirmations, and those numbers are the ones to quote"
     deviations = [row["seed_deviation"] for row in winners.values() if not math.isnan(row["seed_deviation"])]
-    advice = "confirm it on fresh seeds with recsweep confirm before quoting it"
+    advice = "run best.yaml on fresh seeds (search.seeds=[1,2,3,4,5]) before quoting it"
     if not deviations:
         return f"every configuration ran with one seed, so part of any lead may be luck: {advice}"
     spread = wording.listing([wording.score(each) for each in deviations])

@@ -18,7 +18,7 @@ def score(value: float | None) -> str:
     """Return a metric with four decimals, or three significant digits where it is small."""
     if value is None or missing(value):
         return NONE
-    return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
 
 
 def signed_score(value: float) -> str:
@@ -28,7 +28,7 @@ def signed_score(value: float) -> str:
 
 def share(value: float | None) -> str:
     """Return a share as per cent with one decimal."""
-    return NONE if value is None or missing(value) else f"{100 * value:.1f} %"
+    return NONE if value is None or missing(value) else f"{100 * value:.1f}\u00a0%"
 
 
 def signed_share(value: float) -> str:

@@ -119,7 +119,7 @@ def test_an_unconfirmed_winner_of_one_seed_comes_with_a_warning(new_sweep: NewSw
     writer.trial(SAM, 0.2)
     frames = read_frames(writer.store, writer.name)
     trust = verdict.verdict(frames, best.best_configurations(frames)).trust
-    assert trust.startswith("It is 0.1000 (+50.0 %) ahead of the runner-up among 2 candidates")
+    assert trust.startswith("It is 0.1000 (+50.0\u00a0%) ahead of the runner-up among 2 candidates")
     assert "every configuration ran with one seed" in trust
 
 
