@@ -53,6 +53,11 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of a pipe (`| head`) has seen enough; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A place that the user named for a report or a data set; stores and inputs have sentences of their own.
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename} cannot be used: the system says {error.strerror!r}")
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else 0

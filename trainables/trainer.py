@@ -78,9 +78,14 @@ class Trainer:
         """
         epoch = self.progress.epoch + 1
         start = time.perf_counter()
-        losses = self._train_epoch(epoch)
+        try:
+            losses = self._train_epoch(epoch)
+        finally:
+            # Also of an epoch that failed or diverged: what it cost counts (strategies.md §12).
+            self.progress.gradient_evaluations = self.stepper.gradient_evaluations
+            self.progress.optimizer_steps = self.stepper.optimizer_steps
+            self.progress.train_seconds += time.perf_counter() - start
         self.progress.epoch = epoch
-        self.progress.train_seconds += time.perf_counter() - start
         train = self.config.train
         validation = None
         if epoch % train.validate_every == 0 or epoch == train.max_epochs:
@@ -91,8 +96,6 @@ class Trainer:
         self.model.train()
         self.model.start_epoch(numpy_stream(self.config.seed, "graph", epoch))
         steps = self._run_steps(self._batches(epoch), epoch)
-        self.progress.gradient_evaluations = self.stepper.gradient_evaluations
-        self.progress.optimizer_steps = self.stepper.optimizer_steps
         self.progress.samples += len(self.data.train)
         return self._mean_losses(epoch, steps)
 

@@ -60,6 +60,13 @@ def synthesize(
 
 
 def _config(name: str, root: str | None, modalities: str | None) -> "DataConfig":
+    from pydantic import ValidationError
+
+    from search.spec_errors import sentence
     from trainables.data.config import DataConfig
 
-    return DataConfig(name=name, root=root, modalities=tuple(modalities.split(",")) if modalities else None)
+    fields = {"name": name, "root": root, "modalities": modalities.split(",") if modalities else None}
+    try:
+        return DataConfig.model_validate(fields)
+    except ValidationError as error:
+        raise SearchError(sentence(error, fields, DataConfig, lambda key: "data set")) from None

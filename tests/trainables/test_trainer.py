@@ -1,0 +1,226 @@
+"""The training loop: when it validates, how it ends, and which numbers it may depend on."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config import TrialConfig
+from trainables.data.bundle import DataBundle, Interactions
+from trainables.errors import Diverged, ModelError
+from trainables.trainer import EXPLOSION, Trainer
+from trainables.types import Batch, Closure, Losses, Moment
+from trainables.updates import UPDATES
+from trainables.updates.base import Stepper, Update
+
+Make = Callable[..., DataBundle]
+
+
+def trainer(data: DataBundle, **flat: Any) -> Trainer:
+    """A small trial; keyword `model__name` stands for the key "model.name"."""
+    small = {"model.name": "vbpr", "model.embedding_size": 4, "train.batch_size": 8, "train.max_epochs": 5, "seed": 7}
+    return Trainer(TrialConfig.from_flat(small | {key.replace("__", "."): value for key, value in flat.items()}), data)
+
+
+def train(data: DataBundle, **flat: Any) -> list[tuple[Any, Any]]:
+    """Losses and validations of three epochs."""
+    trial = trainer(data, **flat)
+    return [(report.losses, report.validation) for report in (trial.run_epoch() for _ in range(3))]
+
+
+def batches_of(trial: Trainer) -> list[Batch]:
+    """The batches of the next epoch in the order in which the update first sees them, each once."""
+    seen: list[Batch] = []
+    hook = trial.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    trial.run_epoch()
+    hook.remove()
+    return list({id(batch): batch for batch in seen}.values())
+
+
+def same(left: Batch, right: Batch) -> bool:
+    return all(torch.equal(getattr(left, name), getattr(right, name)) for name in ("users", "positives", "negatives"))
+
+
+@pytest.mark.parametrize(("every", "validated"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (9, [5])])
+def test_validation_is_due_every_so_many_epochs_and_after_the_last(
+    every: int, validated: list[int], toy: DataBundle
+) -> None:
+    trial = trainer(toy, train__validate_every=every)
+    reports = [trial.run_epoch() for _ in range(5)]
+    assert [report.epoch for report in reports if report.validation is not None] == validated
+    assert [report.done for report in reports] == [False] * 4 + [True]
+    assert trial.progress.forward_passes == len(validated)
+
+
+def test_an_epoch_without_a_validation_keeps_the_last_score(toy: DataBundle) -> None:
+    trial = trainer(toy, train__validate_every=2)
+    scores = [trial.run_epoch().progress["score"] for _ in range(3)]
+    assert scores[0] is None and scores[1] == scores[2] is not None
+
+
+@pytest.mark.parametrize("metric", ["recall@20", "ndcg@5"])
+def test_the_score_is_the_goal_metric_and_the_best_one_is_kept(metric: str, toy: DataBundle) -> None:
+    trial = trainer(toy, train__metric=metric, train__patience=9)
+    reports = [trial.run_epoch() for _ in range(5)]
+    scores = [report.validation[metric] for report in reports if report.validation is not None]
+    assert [report.progress["score"] for report in reports] == scores
+    assert trial.progress.best_score == max(scores) and trial.progress.best_epoch == scores.index(max(scores)) + 1
+
+
+def test_training_ends_when_the_patience_has_run_out(toy: DataBundle) -> None:
+    # At this rate no weight moves, so that no validation after the first is a gain.
+    trial = trainer(toy, optimizer__name="sgd", optimizer__learning_rate=1e-30, train__patience=2)
+    assert [trial.run_epoch().done for _ in range(4)] == [False, False, False, True]
+
+
+def test_the_loss_is_the_mean_over_the_steps(toy: DataBundle) -> None:
+    trial = trainer(toy)
+    totals: list[float] = []
+    hook = trial.objective.register_forward_hook(lambda module, inputs, losses: totals.append(losses.total.item()))
+    losses = trial.run_epoch().losses
+    hook.remove()
+    assert len(totals) == 5 and losses["loss"] == pytest.approx(sum(totals) / 5, rel=1e-12)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(toy: DataBundle) -> None:
+    assert train(toy) == train(toy)
+    assert all(left[0] != right[0] for left, right in zip(train(toy), train(toy, seed=8), strict=True))
+
+
+def test_two_trials_in_turns_in_one_process_do_not_disturb_each_other(toy: DataBundle) -> None:
+    alone = [trainer(toy, model__name="bm3", seed=seed).run_epoch().losses for seed in (1, 2)]
+    first, second = (trainer(toy, model__name="bm3", seed=seed) for seed in (1, 2))
+    torch.rand(5)
+    turns = [first.run_epoch().losses, second.run_epoch().losses]
+    assert turns == alone
+
+
+@pytest.mark.parametrize("update", [name for name in UPDATES if name != "descent"])
+def test_all_updates_see_the_same_batches_and_start_from_the_same_weights(update: str, toy: DataBundle) -> None:
+    plain, other = trainer(toy), trainer(toy, update__name=update)
+    weights = zip(plain.model.parameters(), other.model.parameters(), strict=True)
+    assert all(torch.equal(left, right) for left, right in weights)
+    for _ in range(2):
+        expected, seen = batches_of(plain), batches_of(other)
+        assert len(expected) == len(seen) == 5 and all(map(same, expected, seen))
+
+
+def test_an_epoch_trains_every_interaction_once_with_negatives_the_user_has_not_met(toy: DataBundle) -> None:
+    trial = trainer(toy)
+    known = set(zip(toy.train.users.tolist(), toy.train.items.tolist(), strict=True))
+    epochs = [batches_of(trial) for _ in range(2)]
+    for batches in epochs:
+        assert [len(batch.users) for batch in batches] == [8, 8, 8, 8, 4]
+        users, positives = (torch.cat([getattr(b, name) for b in batches]).tolist() for name in ("users", "positives"))
+        assert sorted(zip(users, positives, strict=True)) == sorted(known)
+        negatives = torch.cat([batch.negatives for batch in batches])[:, 0].tolist()
+        assert known.isdisjoint(zip(users, negatives, strict=True))
+    assert not all(itertools.starmap(same, zip(*epochs, strict=True)))
+
+
+class Listening(Update):
+    """Descends like `descent`, and calls each closure twice and then twice afresh before it does."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[float]] = []
+
+    def __call__(self, closures: Sequence[Closure], stepper: Stepper, now: Moment) -> Losses:
+        (closure,) = closures
+        draws = [closure(), closure(), closure(fresh=True), closure(), closure(fresh=True)]
+        self.calls.append([losses.total.item() for losses in draws])
+        losses = closure()
+        stepper.gradients(losses.total)
+        stepper.step()
+        return losses
+
+    def gradient_evaluations(self, batches: int) -> int:
+        return batches
+
+
+def test_a_closure_repeats_its_draws_unless_it_is_asked_for_fresh_ones(toy: DataBundle) -> None:
+    trial = trainer(toy, model__name="bm3")
+    trial.update = Listening()
+    trial.run_epoch()
+    assert len(trial.update.calls) == 5
+    for first, again, fresh, back, fresher in trial.update.calls:
+        assert first == again == back
+        assert len({first, fresh, fresher}) == 3
+
+
+def test_listening_changes_no_number_of_the_trial(toy: DataBundle) -> None:
+    plain, listening = trainer(toy, model__name="bm3"), trainer(toy, model__name="bm3")
+    listening.update = Listening()
+    assert plain.run_epoch().losses == listening.run_epoch().losses
+
+
+@pytest.mark.parametrize("update", ["descent", "sam", "bsam_plus", "mirror_gradient"])
+def test_a_loss_that_is_not_finite_ends_the_trial_with_epoch_and_step(update: str, toy: DataBundle) -> None:
+    trial = trainer(toy, update__name=update, optimizer__name="sgd", optimizer__learning_rate=1e30)
+    with pytest.raises(Diverged, match=r"epoch 1, step 2$") as caught:
+        trial.run_epoch()
+    assert (caught.value.epoch, caught.value.step) == (1, 2) and not math.isfinite(caught.value.loss)
+    assert trial.progress.epoch == 0
+
+
+def test_an_exploding_loss_ends_the_trial_while_it_is_still_finite(toy: DataBundle) -> None:
+    trial = trainer(toy, model__name="lightgcn", optimizer__name="sgd", optimizer__learning_rate=100.0)
+    losses: list[float] = []
+    with pytest.raises(Diverged) as caught:
+        while True:
+            losses.append(trial.run_epoch().losses["loss"])
+    limit = EXPLOSION * max(1.0, losses[0])
+    assert len(losses) > 1 and max(losses) <= limit < caught.value.loss < math.inf
+    assert (caught.value.epoch, caught.value.step) == (len(losses) + 1, 0)
+
+
+def test_what_a_diverged_epoch_cost_is_counted(toy: DataBundle) -> None:
+    trial = trainer(toy, optimizer__name="sgd", optimizer__learning_rate=1e30)
+    with pytest.raises(Diverged):
+        trial.run_epoch()
+    progress = trial.progress
+    assert (progress.gradient_evaluations, progress.optimizer_steps, progress.samples) == (5, 5, len(toy.train))
+    assert progress.train_seconds > 0
+
+
+def test_the_best_weights_are_judged_and_the_current_ones_come_back(toy: DataBundle) -> None:
+    trial = trainer(toy, train__metric="ndcg@5", optimizer__learning_rate=0.3, train__max_epochs=30, train__patience=30)
+    reports = [trial.run_epoch() for _ in range(30)]
+    validations = [report.validation for report in reports]
+    assert trial.progress.best_epoch < 30 and validations[trial.progress.best_epoch - 1] != validations[-1]
+    before = {name: value.clone() for name, value in trial.model.state_dict().items()}
+    assert trial.evaluate_best(toy.valid) == validations[trial.progress.best_epoch - 1]
+    assert all(torch.equal(value, before[name]) for name, value in trial.model.state_dict().items())
+    assert trial.evaluate(trial.evaluator) == validations[-1]
+
+
+def test_the_current_weights_come_back_even_when_the_judging_fails(toy: DataBundle) -> None:
+    trial = trainer(toy)
+    trial.run_epoch()
+    trial.best_weights = {name: torch.full_like(value, math.nan) for name, value in trial.best_weights.items()}
+    before = trial.evaluate(trial.evaluator)
+    with pytest.raises(Diverged):
+        trial.evaluate_best(toy.valid)
+    assert trial.evaluate(trial.evaluator) == before
+
+
+def test_a_validation_split_of_strangers_is_refused(toy: DataBundle) -> None:
+    stranger = Interactions(np.array([toy.num_users], dtype=np.int64), np.array([0], dtype=np.int64))
+    parts = {"num_users": toy.num_users + 1, "num_items": toy.num_items, "features": dict(toy.features)}
+    data = DataBundle(name="toy", digest="", file_digests={}, train=toy.train, valid=stranger, **parts)
+    with pytest.raises(ModelError, match="no user of the validation split has training interactions"):
+        trainer(data)
+
+
+@pytest.mark.parametrize(("size", "batches"), [(1, 36), (8, 5), (9, 4), (36, 1), (1000, 1)])
+def test_batches_per_epoch_count_the_short_last_one(size: int, batches: int, toy: DataBundle) -> None:
+    trial = trainer(toy, train__batch_size=size)
+    assert trial.batches_per_epoch == batches == len(batches_of(trial))
+
+
+def test_a_rehearsal_measures_both_times(make_toy: Make) -> None:
+    seconds, evaluation = trainer(make_toy(), update__name="sam").rehearse(3)
+    assert seconds > 0 and evaluation > 0
