@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,10 +58,25 @@ def _start(ray: Any, spec: SweepSpec, address: str | None, *, verbose: bool) -> 
     }
     if address is None:
         options |= {"include_dashboard": False}
+    else:
+        _check_answers(address)
     try:
         ray.init(address=address, **options)
     except ConnectionError as error:
         raise SearchError(f"--address must be that of a running Ray cluster, but {address!r}: {error}") from None
+
+
+def _check_answers(address: str) -> None:
+    """Returns if something listens at host:port; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise SearchError(
+            f"--address must be that of a running Ray cluster, but {address!r} does not answer: {error}"
+        ) from None
 
 
 def _check_fits(spec: SweepSpec, nodes: list[dict[str, float]]) -> None:

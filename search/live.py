@@ -9,7 +9,10 @@ from rich.live import Live
 from rich.table import Table
 
 from search.recorder import TrialRecord
+from search.report.wording import plural
 from search.spec import SweepSpec, studies
+
+FAILED = ("failed", "diverged", "lost")
 
 
 class LiveView:
@@ -24,7 +27,8 @@ class LiveView:
 
     def __enter__(self) -> "LiveView":
         planned = sum(self._planned.values())
-        self._console.print(f"{self._spec.name}: {planned} trials in {len(self._planned)} cells; starting Ray")
+        size = f"{plural(planned, 'trial')} in {plural(len(self._planned), 'cell')}"
+        self._console.print(f"{self._spec.name}: {size}; checking data and configurations, then starting Ray")
         if self._live:
             self._live.start()
         return self
@@ -60,8 +64,9 @@ class LiveView:
         for cell, planned in self._planned.items():
             members = [record for record in records.values() if record.study.cell == cell]
             counts = Counter(record.status for record in members)
-            failed = sum(counts[status] for status in ("failed", "diverged", "lost"))
-            scores = [best for r in members if (best := r.result.get("best_score")) is not None]
+            failed = sum(counts[status] for status in FAILED)
+            scored = [record for record in members if record.status not in FAILED]
+            scores = [best for record in scored if (best := record.result.get("best_score")) is not None]
             best = (max if self._spec.goal.mode == "max" else min)(scores, default=None)
             numbers = (planned, counts["running"], counts["finished"], counts["pruned"], failed)
             table.add_row(cell, *map(str, numbers), "-" if best is None else f"{best:.4f}")

@@ -48,31 +48,35 @@ def check_configurations(studies: Sequence[StudySpec], bundles: Mapping[str, Dat
         SpecError: a value that the space admits lies outside its field's range.
         ModelError: a model cannot work with a data set.
     """
-    built: set[tuple[str, str]] = set()
+    built: set[tuple[str, str, str]] = set()
     for study in studies:
-        configs = [_parse(study, point, seed) for point in extreme_points(study)]
-        if (study.dataset, study.model) not in built:
-            built.add((study.dataset, study.model))
-            for config in configs:
+        for config in [_parse(study, point, seed) for point in extreme_points(study)]:
+            key = (study.dataset, study.model, config.model.model_dump_json())
+            if key not in built:
+                built.add(key)
                 Trainer(config, bundles[study.dataset])
 
 
 def extreme_points(study: StudySpec) -> Iterator[dict[str, Value]]:
-    """Two points of the space: every parameter at its first value, and every parameter at its last."""
-    ends = {name: _ends(parameter) for name, parameter in study.space.parameters.items()}
-    yield {name: first for name, (first, _) in ends.items()}
-    if any(first != last for first, last in ends.values()):
-        yield {name: last for name, (_, last) in ends.items()}
+    """Points that between them hold both ends of every range and every value of every choice.
+
+    The first has every parameter at its first value; each of the others has one parameter at another one.
+    """
+    values = {name: _extremes(parameter) for name, parameter in study.space.parameters.items()}
+    first = {name: known[0] for name, known in values.items()}
+    yield first
+    for name, known in values.items():
+        yield from ({**first, name: value} for value in known[1:])
 
 
-def _ends(parameter: Parameter) -> tuple[Value, Value]:
+def _extremes(parameter: Parameter) -> tuple[Value, ...]:
     match parameter.kind:
         case "float" | "int":
-            return parameter.low, parameter.high
+            return tuple(dict.fromkeys((parameter.low, parameter.high)))
         case "choice":
-            return parameter.values[0], parameter.values[-1]
+            return parameter.values
         case "fixed":
-            return parameter.value, parameter.value
+            return (parameter.value,)
 
 
 def _parse(study: StudySpec, point: Mapping[str, Value], seed: int) -> TrialConfig:

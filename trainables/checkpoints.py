@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,20 +18,27 @@ TENSORS, NUMBERS = "weights.pt", "progress.json"
 def save(folder: Path, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
     """Writes both files into a new folder beside the target, syncs them, and renames the folder into place.
 
-    A reader sees the old checkpoint or the new one. An existing checkpoint of that name is replaced.
+    A reader sees a whole checkpoint or none. An existing one of that name is moved aside and then removed; every save
+    of a sweep goes to a new folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    with open(fresh / TENSORS, "wb") as file:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        fresh, old = Path(place) / "fresh", Path(place) / "old"
+        fresh.mkdir()
+        _write(fresh, tensors, numbers)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(fresh, folder)
+
+
+def _write(folder: Path, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+    with open(folder / TENSORS, "wb") as file:
         torch.save(dict(tensors), file)
         os.fsync(file.fileno())
-    with open(fresh / NUMBERS, "w") as text:
+    with open(folder / NUMBERS, "w") as text:
         json.dump(numbers, text)
         text.flush()
         os.fsync(text.fileno())
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.rename(fresh, folder)
 
 
 def load(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,5 +49,8 @@ def load(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, 
     """
     if not (folder / TENSORS).is_file() or not (folder / NUMBERS).is_file():
         raise TrainableError(f"{folder} must hold {TENSORS} and {NUMBERS}, but does not")
-    tensors = torch.load(folder / TENSORS, map_location=device, weights_only=True)
-    return tensors, json.loads((folder / NUMBERS).read_text())
+    try:
+        tensors = torch.load(folder / TENSORS, map_location=device, weights_only=True)
+        return tensors, json.loads((folder / NUMBERS).read_text())
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise TrainableError(f"{folder} must be a whole checkpoint, but cannot be read: {error}") from error

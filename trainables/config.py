@@ -25,7 +25,7 @@ SomeConfig = TypeVar("SomeConfig", bound=BaseModel)
 class TrainConfig(BaseModel):
     """How long a trial trains and what it is judged by; the split is always validation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     max_epochs: int = Field(default=1000, ge=1)
     """Most epochs of training."""
@@ -108,7 +108,7 @@ def _chosen(
     group: str, fields: dict[str, Any], known: Mapping[str, type[SomeConfig]], default: str
 ) -> tuple[str, SomeConfig]:
     name = fields.pop("name", default)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ConfigError(f"{group}.name must be one of {', '.join(known)}, but got {name!r}{_nearest(name, known)}")
     return name, _parsed(group, known[name], fields)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 class OptimizerConfig(BaseModel, ABC):
     """Numbers of an optimiser, and how to build it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 term that the optimiser adds to the gradient it is given."""

@@ -21,7 +21,7 @@ class Progress:
         score: the last validation's goal metric; None before the first.
         best_score, best_epoch: the best validation so far.
         misses: validations in a row without a new best.
-        first_loss: the first epoch's mean loss, against which an explosion is measured.
+        first_loss: the very first step's loss, against which an explosion is measured.
     """
 
     epoch: int = 0

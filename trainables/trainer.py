@@ -22,7 +22,7 @@ from trainables.updates import UPDATES
 from trainables.updates.base import Stepper
 
 EXPLOSION = 1e4
-"""An epoch's mean loss beyond this many times the first epoch's (or 1, if that is more) counts as divergence."""
+"""An epoch's mean loss beyond this many times the very first step's (or 1, if that is more) counts as divergence."""
 
 
 class Trainer:
@@ -160,7 +160,7 @@ class Trainer:
         for name in steps[0].parts:
             means[f"loss/{name}"] = float(torch.stack([step.parts[name] for step in steps]).double().mean())
         if self.progress.first_loss is None:
-            self.progress.first_loss = means["loss"]
+            self.progress.first_loss = float(totals[0])
         if abs(means["loss"]) > EXPLOSION * max(1.0, abs(self.progress.first_loss)):
             raise Diverged(epoch, 0, means["loss"])
         return means
@@ -187,6 +187,8 @@ class Trainer:
 
     def evaluate_best(self, judged: Interactions) -> dict[str, float]:
         """Mean ranking metrics of the best validation epoch's weights on other interactions; the weights stay."""
+        if not self.best_weights:
+            raise ModelError("a trial must have been validated before its best weights can be judged")
         evaluator = RankingEvaluator(self.data.train, judged, self.data.num_items)
         current = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.best_weights)

@@ -48,7 +48,8 @@ def query(
     results = open_store(store)
     text, params = _statement(sql, file), engine.parse_parameters(param or ())
     if named := engine.named_queries().get(text.strip()):
-        text, params = named.sql, {"sweep": results.resolve(None), **params}
+        asked = params.get("sweep")
+        text, params = named.sql, {**params, "sweep": results.resolve(None if asked is None else str(asked))}
     return _write(engine.run_query(results, text, params, timeout_s=timeout), form, output)
 
 
@@ -60,7 +61,12 @@ def _statement(sql: str | None, file: Path | None) -> str:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise QueryError(f"{file} must be a readable text file, but: {error}") from None
-    return sys.stdin.read() if sql == "-" else str(sql)
+    if sql != "-":
+        return str(sql)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise QueryError(f"stdin must be UTF-8 text, but: {error}") from None
 
 
 def _write(table: "pa.Table", form: str | None, output: Path | None) -> int:

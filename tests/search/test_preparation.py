@@ -44,16 +44,20 @@ def check(bundle: DataBundle, **sections: Any) -> None:
     check_configurations(studies(sweep(**sections)), {"toy": bundle}, seed=1)
 
 
-def test_the_extreme_points_are_the_ends_of_every_range() -> None:
+def test_the_extreme_points_hold_both_ends_of_every_range_and_every_choice() -> None:
     narrow = {
         "model.embedding_size": {"kind": "int", "low": 8, "high": 64},
         "optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 1e-2, "log": True},
         "model.reg_weight": {"kind": "choice", "values": [0.1, 0.0, 0.2]},
     }
     (study,) = studies(sweep(space={"tune": [], "narrow": narrow, "fix": {"update.rho": 0.5}}))
+    first = {"model.embedding_size": 8, "optimizer.learning_rate": 1e-3, "model.reg_weight": 0.1, "update.rho": 0.5}
     assert list(extreme_points(study)) == [
-        {"model.embedding_size": 8, "optimizer.learning_rate": 1e-3, "model.reg_weight": 0.1, "update.rho": 0.5},
-        {"model.embedding_size": 64, "optimizer.learning_rate": 1e-2, "model.reg_weight": 0.2, "update.rho": 0.5},
+        first,
+        first | {"model.embedding_size": 64},
+        first | {"optimizer.learning_rate": 1e-2},
+        first | {"model.reg_weight": 0.0},
+        first | {"model.reg_weight": 0.2},
     ]
 
 

@@ -80,6 +80,20 @@ def test_code_in_a_checkpoint_is_not_run(bare: bool, tmp_path: Path) -> None:
         (folder / TENSORS).write_bytes(pickle.dumps({"model": Trap(tmp_path / "sprung")}, protocol=2))
     else:
         torch.save({"model": Trap(tmp_path / "sprung")}, folder / TENSORS)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(TrainableError, match="cannot be read"):
         load(folder, CPU)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_truncated_checkpoint_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    save(tmp_path / "trial", *state(1.0))
+    weights = tmp_path / "trial" / TENSORS
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(TrainableError, match="must be a whole checkpoint, but cannot be read"):
+        load(tmp_path / "trial", CPU)
+
+
+def test_a_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        save(tmp_path / "trial", state(2.0)[0], {"epoch": object()})
+    assert list(tmp_path.iterdir()) == []

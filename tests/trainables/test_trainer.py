@@ -172,8 +172,9 @@ def test_an_exploding_loss_ends_the_trial_while_it_is_still_finite(toy: DataBund
     with pytest.raises(Diverged) as caught:
         while True:
             losses.append(trial.run_epoch().losses["loss"])
-    limit = EXPLOSION * max(1.0, losses[0])
-    assert len(losses) > 1 and max(losses) <= limit < caught.value.loss < math.inf
+    assert trial.progress.first_loss is not None
+    limit = EXPLOSION * max(1.0, trial.progress.first_loss)
+    assert all(loss <= limit for loss in losses) and limit < caught.value.loss < math.inf
     assert (caught.value.epoch, caught.value.step) == (len(losses) + 1, 0)
 
 

@@ -18,7 +18,7 @@ from trainables.types import Batch, Fused, Hidden, Losses
 class ModelConfig(BaseModel):
     """Fields that every model has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     embedding_size: int = Field(default=64, ge=1, le=4096)
     """Width D of user and item embeddings."""

@@ -14,7 +14,7 @@ from trainables.types import Batch, Losses
 class ObjectiveConfig(BaseModel):
     """Base of every objective's numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Objective(nn.Module, ABC):

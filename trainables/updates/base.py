@@ -18,7 +18,7 @@ Gradients: TypeAlias = list[Tensor | None]
 class UpdateConfig(BaseModel):
     """Base of every update's numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stepper:
