@@ -27,7 +27,7 @@ test: $(VENV)/test-installed
 
 # Without real Ray, real browsers and long computations.
 test-fast: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff format --check .
