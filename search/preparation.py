@@ -22,8 +22,14 @@ PROBE_BATCHES = 24
 STARTUP = Estimate(low=5.0, mid=12.0, high=30.0)
 """Seconds from the command to the first epoch: Ray starts, and its workers import PyTorch."""
 
-SPREAD = (0.7, 1.6)
-"""How far a real trial's speed may lie from the probe's: a warm cache on one side, busy neighbours on the other."""
+SETUP_S = 0.3
+"""From a trial's start to its first epoch on a worker that is already up."""
+
+SPREAD = Estimate(low=0.8, mid=1.0, high=1.6)
+"""A real trial's seconds over the probe's, where it runs alone."""
+
+SIDE_BY_SIDE = 1.4
+"""What trials that share a machine's memory bandwidth take longer; measured with two trials on two cores."""
 
 
 def graph_cache_folder() -> Path:
@@ -97,12 +103,16 @@ def batches_per_epoch(spec: SweepSpec, bundles: Mapping[str, DataBundle]) -> dic
     return {name: -(-len(bundle.train) // spec.train.batch_size) for name, bundle in bundles.items()}
 
 
-def probe(studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed: int) -> dict[str, CellTiming]:
+def probe(
+    studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed: int, concurrency: int
+) -> dict[str, CellTiming]:
     """How long each cell's parts take on this machine, from a few batches of one trial a (data set, model, objective).
 
     Updates of the same model differ in the number of gradient evaluations, which the plan counts, and little in the
-    seconds of one; so one update is timed for all.
+    seconds of one; so one update is timed for all. The trial is timed alone; where several will run side by side, the
+    likely and the most seconds are those of `SIDE_BY_SIDE`.
     """
+    beside = SIDE_BY_SIDE if concurrency > 1 else 1.0
     timings: dict[str, CellTiming] = {}
     keyed = sorted(studies, key=_probe_key)
     for _, group in itertools.groupby(keyed, key=_probe_key):
@@ -111,8 +121,8 @@ def probe(studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed:
         point = next(extreme_points(study))
         trainer = Trainer(_parse(study, point, seed), bundles[study.dataset])
         seconds, evaluation = trainer.rehearse(PROBE_BATCHES)
-        estimate = Estimate(low=seconds * SPREAD[0], mid=seconds, high=seconds * SPREAD[1])
-        timing = CellTiming(setup_s=0.3, gradient_evaluation_s=estimate, evaluation_s=evaluation)
+        estimate = Estimate(seconds * SPREAD.low, seconds * SPREAD.mid * beside, seconds * SPREAD.high * beside)
+        timing = CellTiming(setup_s=SETUP_S, gradient_evaluation_s=estimate, evaluation_s=evaluation * beside)
         timings |= {member.cell: timing for member in members}
     return timings
 
