@@ -209,7 +209,11 @@ class Store:
         return tokens == {token}
 
     def _listed(self, folder: str) -> dict[str, int]:
-        infos = self._files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        try:
+            infos = self._files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        except FileNotFoundError:
+            # Arrow looks for the folder twice, and raises when another driver makes it in between.
+            infos = []
         return {info.path: info.size for info in infos if info.is_file and not info.base_name.startswith(".")}
 
     def _parts(self, table: str) -> dict[str, int]:

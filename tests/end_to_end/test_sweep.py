@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,12 +78,13 @@ def test_concurrency_does_not_change_a_metric(sweep_file: Callable[[str], Path],
     pd.testing.assert_frame_equal(alone, together, check_exact=True)
 
 
-def _workers(root: psutil.Process) -> list[psutil.Process]:
+def _training_workers(root: psutil.Process) -> list[psutil.Process]:
+    """Ray's workers that are inside an epoch right now."""
     found = []
     for process in root.children(recursive=True):
         try:
-            # Ray gives a busy worker the name of its actor and method.
-            if "RecommenderTrainable" in " ".join(process.cmdline()):
+            # Ray gives a worker the name of the actor method that it is running.
+            if re.search(r"ray::\w*Trainable\.train", " ".join(process.cmdline())):
                 found.append(process)
         except psutil.Error:
             continue
@@ -93,17 +95,17 @@ def test_a_killed_worker_does_not_keep_the_sweep_from_its_end(
     sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path
 ) -> None:
     path = str(sweep_file("hurt"))
-    reference = recsweep(["launch", path, "train.max_epochs=12", "--store", "whole"])
+    reference = recsweep(["launch", path, "train.max_epochs=40", "--store", "whole"])
     assert reference.returncode == 0, reference.stderr
-    command = [str(Path(sys.executable).parent / "recsweep"), "launch", path, "train.max_epochs=12", "--store", "hurt"]
+    command = [str(Path(sys.executable).parent / "recsweep"), "launch", path, "train.max_epochs=40", "--store", "hurt"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sweep:
         killed = 0
         deadline = time.monotonic() + 120
         while killed < 2 and sweep.poll() is None and time.monotonic() < deadline:
-            for worker in _workers(psutil.Process(sweep.pid))[: 2 - killed]:
+            for worker in _training_workers(psutil.Process(sweep.pid))[: 2 - killed]:
                 os.kill(worker.pid, signal.SIGKILL)
                 killed += 1
-            time.sleep(1)
+            time.sleep(0.2)
         out, err = sweep.communicate(timeout=240)
     assert killed >= 1
     assert sweep.returncode == 0, (out, err)
