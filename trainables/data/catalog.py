@@ -9,6 +9,7 @@ from trainables.data.bundle import DataBundle, Interactions, unknown_modality
 from trainables.data.config import DataConfig
 from trainables.data.features import count_zero_rows
 from trainables.data.graph_cache import GraphCache
+from trainables.data.interactions import InteractionTable
 from trainables.data.sources import Source, open_source
 from trainables.data.splits import Division, Dropped, divide
 from trainables.errors import DataError
@@ -23,11 +24,7 @@ def load(config: DataConfig, cache: Path | None = None) -> DataBundle:
     Raises:
         DataError: a file is missing or breaks a rule.
     """
-    source = open_source(config)
-    modalities = _chosen_modalities(source, config)
-    table = source.table()
-    division = divide(table, config)
-    digests = source.digests(modalities)
+    source, modalities, table, division, digests = _read(config)
     return DataBundle(
         name=config.name,
         digest=_digest(config, digests, modalities),
@@ -64,11 +61,7 @@ def describe(config: DataConfig) -> dict[str, object]:
     Raises:
         DataError: a file is missing or breaks a rule.
     """
-    source = open_source(config)
-    modalities = _chosen_modalities(source, config)
-    table = source.table()
-    division = divide(table, config)
-    digests = source.digests(modalities)
+    source, modalities, table, division, digests = _read(config)
     pairs = table.num_users * table.num_items
     return {
         "name": config.name,
@@ -113,6 +106,14 @@ def check(config: DataConfig) -> tuple[str, ...]:
         except DataError as error:
             problems.append(str(error))
     return tuple(problems)
+
+
+def _read(config: DataConfig) -> tuple[Source, tuple[str, ...], InteractionTable, Division, Mapping[str, str]]:
+    """The source, the modalities in use, all interactions, their split, and the digests of what is in use."""
+    source = open_source(config)
+    modalities = _chosen_modalities(source, config)
+    table = source.table()
+    return source, modalities, table, divide(table, config), source.digests(modalities)
 
 
 def _chosen_modalities(source: Source, config: DataConfig) -> tuple[str, ...]:
