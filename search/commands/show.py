@@ -55,6 +55,7 @@ def _ranges(topic: str, registry: dict[str, Row]) -> Table:
     table = Table("parameter", "of", "paper", "extended", title=topic)
     for name, row in registry.items():
         for key in {**row.paper.parameters, **row.extended.parameters}:
-            cells = [str(space.parameters.get(key, "-")) for space in (row.paper, row.extended)]
+            known = [space.parameters.get(key) for space in (row.paper, row.extended)]
+            cells = ["-" if parameter is None else parameter.describe() for parameter in known]
             table.add_row(key, name, *cells)
     return table
