@@ -124,8 +124,8 @@ class Recorder(Callback):  # type: ignore[misc]
         """A worker was lost once too often: what the trainable itself raises arrives as a result."""
         record = self.records.get(trial.trial_id)
         if record is not None:
-            lines = (trial.error_file and trial.get_error() and str(trial.get_error())) or "the worker was lost"
-            self._end(record, "lost", lines[-2000:])
+            error = trial.get_error() or "the worker was lost"
+            self._end(record, "lost", str(error)[-2000:])
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """The end of the sweep; what still runs was stopped."""
