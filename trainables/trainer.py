@@ -94,7 +94,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.model.train()
-        self.model.start_epoch(numpy_stream(self.config.seed, "graph", epoch))
+        self.model.start_epoch(epoch, numpy_stream(self.config.seed, "graph", epoch))
         steps = self._run_steps(self._batches(epoch), epoch)
         self.progress.samples += len(self.data.train)
         return self._mean_losses(epoch, steps)
@@ -104,8 +104,11 @@ class Trainer:
         steps: list[Losses] = []
         for first in range(0, len(batches), width):
             group = batches[first : first + width]
-            closures = [self._closure(batch, epoch, first + offset) for offset, batch in enumerate(group)]
+            memories: list[dict[str, Tensor]] = [{} for _ in group]
+            closures = [self._closure(b, epoch, first + i, memories[i]) for i, b in enumerate(group)]
             losses = self.update(closures, self.stepper, Moment(epoch, first))
+            for batch, memory in zip(group, memories, strict=True):
+                self.model.remember(batch, memory)
             steps.append(Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}))
         return steps
 
@@ -115,7 +118,7 @@ class Trainer:
         Moves the weights: a trainer that rehearsed is not to be trained on.
         """
         self.model.train()
-        self.model.start_epoch(numpy_stream(self.config.seed, "graph", 1))
+        self.model.start_epoch(1, numpy_stream(self.config.seed, "graph", 1))
         batches = self._batches(1)[:most_batches]
         self._run_steps(batches[:2], 1)
         before, start = self.stepper.gradient_evaluations, time.perf_counter()
@@ -136,16 +139,19 @@ class Trainer:
         size = self.config.train.batch_size
         return [Batch(*parts) for parts in zip(*(torch.split(column, size) for column in columns), strict=True)]
 
-    def _closure(self, batch: Batch, epoch: int, index: int) -> Closure:
-        draw = 0
+    def _closure(self, batch: Batch, epoch: int, index: int, memory: dict[str, Tensor]) -> Closure:
+        """The batch's loss; what its first pass leaves to the model is put into `memory`."""
+        draw, passes = 0, 0
 
         def closure(*, fresh: bool = False) -> Losses:
-            nonlocal draw
-            draw += fresh
+            nonlocal draw, passes
+            draw, passes = draw + fresh, passes + 1
             devices = [self.device] if self.device.type == "cuda" else []
             with torch.random.fork_rng(devices):
                 torch.manual_seed(stream_seed(self.config.seed, "noise", epoch, index, draw if fresh else 0))
                 losses: Losses = self.objective(self.model, batch)
+            if passes == 1:
+                memory.update(losses.memory)
             return losses
 
         return closure

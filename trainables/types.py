@@ -49,10 +49,15 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Losses:
-    """A batch's loss: `total` carries the graph and is the sum of `parts`."""
+    """A batch's loss: `total` carries the graph and is the sum of `parts`.
+
+    Attributes:
+        memory: by name, what the batch leaves to its model for later batches (`Recommender.remember`); detached.
+    """
 
     total: Float[Tensor, ""]
     parts: Mapping[str, Float[Tensor, ""]]
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, **parts: Tensor) -> "Losses":

@@ -10,7 +10,14 @@ from jaxtyping import Float32, Int64
 
 from trainables.data.graph_cache import GraphCache
 from trainables.errors import DataError
-from trainables.layers.graphs import CsrArrays, item_knn, normalised_bipartite, read_only
+from trainables.layers.graphs import (
+    DEGREE_EPSILON,
+    CsrArrays,
+    binary_bipartite,
+    item_knn,
+    normalised_bipartite,
+    read_only,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +72,17 @@ class DataBundle:
         plain = (self.name, self.digest, dict(self.file_digests), self.num_users, self.num_items)
         return (DataBundle, (*plain, self.train, self.valid, dict(self.features), self.graphs))
 
-    def bipartite(self) -> CsrArrays:
+    def bipartite(self, epsilon: float = DEGREE_EPSILON) -> CsrArrays:
         """Returns R̂ [U, I] of the training pairs; see `normalised_bipartite`."""
-        pairs = (self.train.users, self.train.items)
-        sizes = {"num_users": self.num_users, "num_items": self.num_items}
-        return self.graphs.fetch(
-            "bipartite", pairs, sizes, lambda: normalised_bipartite(*pairs, self.num_users, self.num_items)
-        )
+        pairs, shape = (self.train.users, self.train.items), (self.num_users, self.num_items)
+        parameters = {"num_users": shape[0], "num_items": shape[1], "epsilon": epsilon}
+        return self.graphs.fetch("bipartite", pairs, parameters, lambda: normalised_bipartite(*pairs, *shape, epsilon))
+
+    def interactions(self) -> CsrArrays:
+        """Returns R [U, I], 1 at every training pair."""
+        pairs, shape = (self.train.users, self.train.items), (self.num_users, self.num_items)
+        parameters = {"num_users": shape[0], "num_items": shape[1]}
+        return self.graphs.fetch("interactions", pairs, parameters, lambda: binary_bipartite(*pairs, *shape))
 
     def item_knn(self, modality: str, k: int) -> CsrArrays:
         """Returns the graph [I, I] of each item's k nearest items in a modality; see `item_knn` in layers/graphs.py.

@@ -1,11 +1,52 @@
-"""Trainable copies of modality features with a projection each, as BM3 and FREEDOM have them."""
+"""Modality features and their projections, over all items or over those that a batch sees.
+
+Projecting every item for every batch is what the reference implementations do, and most of their time. Where a loss
+looks at the items of its batch alone, only their rows are computed; the other rows are 0 and nobody reads them.
+"""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from trainables.layers.dense import affine
+from trainables.layers.tensors import rows, shared_tensor
+from trainables.types import Batch
+
+
+def batch_items(batch: Batch | None) -> Int[Tensor, " R"] | None:
+    """The distinct items of a batch, positives and negatives, in ascending order; None, all items, without one."""
+    if batch is None:
+        return None
+    items: Tensor = torch.unique(torch.cat([batch.positives, batch.negatives.reshape(-1)]))
+    return items
+
+
+def project_rows(
+    table: Float[Tensor, "I F"], projection: nn.Module, items: Int[Tensor, " R"] | None
+) -> Float[Tensor, "I D"]:
+    """The linear map of the table's rows at the given items, in their places among zeros; None maps all rows."""
+    weight, bias = projection.get_parameter("weight"), projection.get_parameter("bias")
+    if items is None:
+        return affine(table, weight, bias)
+    chosen = affine(rows(table, items), weight, bias)
+    return chosen.new_zeros(len(table), chosen.shape[1]).index_copy(0, items, chosen)
+
+
+class FrozenFeatures(nn.Module):
+    """The raw features [I, F] of each modality as constants, by name; they share the data set's memory."""
+
+    def __init__(self, features: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        self.names = tuple(features)
+        for name, array in features.items():
+            self.register_buffer(f"{name}_features", shared_tensor(array), persistent=False)
+
+    def __getitem__(self, name: str) -> Float[Tensor, "I F"]:
+        features: Tensor = getattr(self, f"{name}_features")
+        return features
 
 
 class ProjectedFeatures(nn.Module):
@@ -21,9 +62,7 @@ class ProjectedFeatures(nn.Module):
         self.tables = nn.ParameterList(torch.from_numpy(np.array(features[name])) for name in self.names)
         self.projections = nn.ModuleList(project(features[name].shape[1]) for name in self.names)
 
-    def forward(self) -> dict[str, Float[Tensor, "I D"]]:
-        """Projected features of all items by modality."""
-        return {
-            name: projection(table)
-            for name, table, projection in zip(self.names, self.tables, self.projections, strict=True)
-        }
+    def forward(self, items: Int[Tensor, " R"] | None = None) -> dict[str, Float[Tensor, "I D"]]:
+        """Projected features by modality, of all items or of the given ones among zeros."""
+        parts = zip(self.names, self.tables, self.projections, strict=True)
+        return {name: project_rows(table, projection, items) for name, table, projection in parts}

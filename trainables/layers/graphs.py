@@ -4,7 +4,7 @@ Shapes: U users, I items, E interactions (edges), F width of a feature.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import Literal, TypeAlias
@@ -71,24 +71,47 @@ def _from_scipy(matrix: sparse.csr_array) -> CsrArrays:
     )
 
 
-def normalised_bipartite(
+def binary_bipartite(
     users: Int64[np.ndarray, " E"], items: Int64[np.ndarray, " E"], num_users: int, num_items: int
 ) -> CsrArrays:
-    """Returns R̂ [U, I], the upper right block of the symmetrically normalised adjacency Â (models.md, section 0).
-
-    The value of edge (u, i) is (d_u + 1e-7)^-1/2 (d_i + 1e-7)^-1/2, with the degrees counted over the given edges;
-    the lower left block of Â is `.transpose()`. A user or item without an edge has an empty row or column.
+    """Returns R [U, I], 1 at every edge.
 
     Raises:
-        ModelError: an edge occurs twice.
+        ModelError: no edge, or one that occurs twice.
     """
-    user_scale = (np.bincount(users, minlength=num_users) + DEGREE_EPSILON) ** -0.5
-    item_scale = (np.bincount(items, minlength=num_items) + DEGREE_EPSILON) ** -0.5
-    edges = sparse.coo_array((user_scale[users] * item_scale[items], (users, items)), shape=(num_users, num_items))
-    matrix = edges.tocsr()
+    if len(users) == 0:
+        raise ModelError("a graph must have an edge, but got none")
+    matrix = sparse.coo_array((np.ones(len(users)), (users, items)), shape=(num_users, num_items)).tocsr()
     if matrix.nnz != len(users):
         raise ModelError(f"the edges of a graph must be distinct, but {len(users) - matrix.nnz} of them are repeated")
     return _from_scipy(matrix)
+
+
+def normalised_bipartite(
+    users: Int64[np.ndarray, " E"],
+    items: Int64[np.ndarray, " E"],
+    num_users: int,
+    num_items: int,
+    epsilon: float = DEGREE_EPSILON,
+) -> CsrArrays:
+    """Returns R̂ [U, I], the upper right block of the symmetrically normalised adjacency Â (models.md, section 0).
+
+    The value of edge (u, i) is (d_u + ε)^-1/2 (d_i + ε)^-1/2, with the degrees counted over the given edges; the lower
+    left block of Â is `.transpose()`. A user or item without an edge has an empty row or column.
+
+    Raises:
+        ModelError: no edge, or one that occurs twice.
+    """
+    graph = binary_bipartite(users, items, num_users, num_items)
+    user_degree, item_degree = np.diff(graph.indptr), np.bincount(graph.indices, minlength=num_items)
+    ends = np.repeat(user_degree + epsilon, user_degree), item_degree[graph.indices] + epsilon
+    return replace(graph, values=ends[0] ** -0.5 * ends[1] ** -0.5)
+
+
+def row_mean(graph: CsrArrays, epsilon: float = 0.0) -> CsrArrays:
+    """Returns the graph with each row's values divided by (their number + ε): a mean; empty rows stay."""
+    degree = np.diff(graph.indptr)
+    return replace(graph, values=graph.values / np.repeat(degree + epsilon, degree))
 
 
 def item_knn(features: Float[np.ndarray, "I F"], k: int, block_rows: int = 512) -> CsrArrays:

@@ -6,6 +6,7 @@ that is the layout that MKL and cuSPARSE are fast on.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from torch import Tensor, nn
 from trainables.layers.graphs import CsrArrays
 
 
-def csr_tensor(arrays: CsrArrays) -> Tensor:
-    """The matrix as a float32 CSR tensor on the CPU; values are copied, the graph cache's arrays stay untouched."""
+def csr_tensor(arrays: CsrArrays, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The matrix as a CSR tensor on the CPU; values are copied, the graph cache's arrays stay untouched."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
         return torch.sparse_csr_tensor(
             torch.from_numpy(np.array(arrays.indptr)),
             torch.from_numpy(np.array(arrays.indices)),
-            torch.from_numpy(arrays.values.astype(np.float32)),
+            torch.from_numpy(np.array(arrays.values)).to(dtype),
             arrays.shape,
             check_invariants=False,
         )
@@ -32,7 +33,8 @@ def csr_tensor(arrays: CsrArrays) -> Tensor:
 class SparseOperator(nn.Module):
     """A constant sparse matrix [R, C] with its transpose [C, R], so that a backward pass never transposes.
 
-    A module, so that it moves with its model to another device or precision; it has no weights and no state to save.
+    A module, so that it moves with its model to another device or precision (from float32 to float64 the values are
+    taken anew, not widened); it has no weights and no state to save.
     """
 
     matrix: Tensor
@@ -40,8 +42,17 @@ class SparseOperator(nn.Module):
 
     def __init__(self, arrays: CsrArrays) -> None:
         super().__init__()
-        self.register_buffer("matrix", csr_tensor(arrays), persistent=False)
-        self.register_buffer("transpose", csr_tensor(arrays.transpose()), persistent=False)
+        self._arrays = arrays, arrays.transpose()
+        self.register_buffer("matrix", csr_tensor(self._arrays[0]), persistent=False)
+        self.register_buffer("transpose", csr_tensor(self._arrays[1]), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SparseOperator":
+        before = self.matrix.dtype
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        dtype, device = self.matrix.dtype, self.matrix.device
+        if dtype.itemsize > before.itemsize:
+            self.matrix, self.transpose = (csr_tensor(arrays, dtype).to(device) for arrays in self._arrays)
+        return self
 
     def forward(self, dense: Float[Tensor, "C W"]) -> Float[Tensor, "R W"]:
         """The sparse matrix times the dense one, differentiable (any number of times) in the dense one."""

@@ -30,7 +30,9 @@ class Recommender(nn.Module, ABC):
     The trainer calls `start_epoch` before each epoch, then per batch fuse, extract and loss, and for evaluation fuse,
     extract and score in evaluation mode from the current weights. `fuse` ends at H by definition: an objective such as
     DVIB perturbs whatever it returned. A stage never assigns to `self`, never changes its arguments and draws nothing
-    at random but dropout; tests hold every entry of the registry to that.
+    at random but dropout and its kin (dropped edges, Gumbel noise), in training mode only; tests hold every entry of
+    the registry to that. What a batch leaves behind for later ones goes out as `Losses.memory` and comes back through
+    `remember`, once per batch of a step.
 
     Every model is built as `Model(config, data, generator)` and draws its initial weights from the generator alone.
     """
@@ -45,20 +47,32 @@ class Recommender(nn.Module, ABC):
         """Checks that the data set has what the model needs.
 
         Raises:
-            ModelError: the model needs modality features and the data set has none.
+            ModelError: no training pair, or the model needs modality features and the data set has none.
         """
         super().__init__()
+        if len(data.train) == 0:
+            raise ModelError(f"a model must have training interactions, but data set {data.name!r} has none")
         if self.uses_features and not data.features:
             raise ModelError(
                 f"model {type(self).__name__} needs modality features, but data set {data.name!r} has no *_feat.npy"
             )
 
-    def start_epoch(self, generator: np.random.Generator) -> None:
-        """Redraws what lives for one epoch (a pruned graph). Default: nothing."""
+    def start_epoch(self, epoch: int, generator: np.random.Generator) -> None:
+        """Redraws what lives for one epoch (a pruned graph); epochs count from 1. Default: nothing."""
+
+    def remember(self, batch: Batch, memory: Mapping[str, Tensor]) -> None:
+        """Takes in what a batch's loss left in `Losses.memory`, after the step. Default: nothing.
+
+        The trainer hands over the memory of the batch's first pass in the step, which every update makes at the
+        unperturbed weights. What is kept must be a buffer, so that checkpoints hold it.
+        """
 
     @abstractmethod
-    def fuse(self) -> Fused:
-        """H: fused modality features, or the ego embeddings of a model without modalities."""
+    def fuse(self, batch: Batch | None = None) -> Fused:
+        """H: fused modality features, or the ego embeddings of a model without modalities.
+
+        With a batch, rows that its loss cannot see may stay 0 instead of being computed; None wants all rows.
+        """
 
     @abstractmethod
     def extract(self, fused: Fused) -> Hidden:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
-from trainables.layers.features import ProjectedFeatures
+from trainables.layers.features import ProjectedFeatures, batch_items
 from trainables.layers.losses import cosine_distance, embedding_norm
 from trainables.layers.propagation import SparseOperator, light_propagation
 from trainables.layers.tensors import linear_xavier_normal, rows, xavier_uniform
@@ -54,8 +54,8 @@ class BM3(Recommender):
         self.predictor = linear_xavier_normal(size, size, generator, zero_bias=False)
         self.adjacency = SparseOperator(data.bipartite())
 
-    def fuse(self) -> Fused:
-        fused: Fused = self.modalities()
+    def fuse(self, batch: Batch | None = None) -> Fused:
+        fused: Fused = self.modalities(batch_items(batch))
         return fused
 
     def extract(self, fused: Fused) -> Hidden:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
-from trainables.layers.features import ProjectedFeatures
+from trainables.layers.features import ProjectedFeatures, batch_items
 from trainables.layers.graphs import CsrArrays, normalised_bipartite, prune_edges, weighted_sum
 from trainables.layers.losses import bpr_mean, pair_scores
 from trainables.layers.propagation import SparseOperator, light_propagation
@@ -68,7 +68,7 @@ class FREEDOM(Recommender):
         graphs = [self.data.item_knn(name, self.config.knn_k) for name in names]
         return weighted_sum(graphs, [shares[name] for name in names])
 
-    def start_epoch(self, generator: np.random.Generator) -> None:
+    def start_epoch(self, epoch: int, generator: np.random.Generator) -> None:
         """Keeps ⌊E·(1-dropout)⌋ edges, drawn with weight (d_u d_i)^-1/2, and normalises by their degrees."""
         if self.config.dropout == 0:
             return
@@ -82,8 +82,8 @@ class FREEDOM(Recommender):
     def _shape(self) -> tuple[int, int]:
         return self.data.num_users, self.data.num_items
 
-    def fuse(self) -> Fused:
-        fused: Fused = self.modalities()
+    def fuse(self, batch: Batch | None = None) -> Fused:
+        fused: Fused = self.modalities(batch_items(batch))
         return fused
 
     def extract(self, fused: Fused) -> Hidden:

@@ -35,7 +35,7 @@ class LightGCN(Recommender):
         self.item_embedding = xavier_uniform(data.num_items, config.embedding_size, generator)
         self.adjacency = SparseOperator(data.bipartite())
 
-    def fuse(self) -> Fused:
+    def fuse(self, batch: Batch | None = None) -> Fused:
         return {"users": self.user_embedding, "items": self.item_embedding}
 
     def extract(self, fused: Fused) -> Hidden:

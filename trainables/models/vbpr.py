@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.layers.features import batch_items, project_rows
 from trainables.layers.losses import bpr_mean, embedding_norm, pair_scores
 from trainables.layers.tensors import linear_xavier_normal, rows, shared_tensor, xavier_uniform
 from trainables.models.base import ModelConfig, Recommender
@@ -39,8 +40,8 @@ class VBPR(Recommender):
         self.register_buffer("features", joint, persistent=False)
         self.projection = linear_xavier_normal(joint.shape[1], size, generator, zero_bias=True)
 
-    def fuse(self) -> Fused:
-        return {"joint": self.projection(self.features)}
+    def fuse(self, batch: Batch | None = None) -> Fused:
+        return {"joint": project_rows(self.features, self.projection, batch_items(batch))}
 
     def extract(self, fused: Fused) -> Hidden:
         return Hidden(self.user_embedding, torch.cat([self.item_embedding, fused["joint"]], dim=1))

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -76,7 +77,7 @@ class DVIB(Objective):
         parts["perturbed"] = keep * self.shared.gamma_0 * perturbed.total
         if self.shared.distill != "none":
             parts["distillation"] = self.shared.gamma_d * self._distillation(model, hidden, noisy, batch)
-        return Losses.of(**parts, **priors)
+        return replace(Losses.of(**parts, **priors), memory=clean.memory)
 
     def _distillation(self, model: Recommender, clean: Hidden, noisy: Hidden, batch: Batch) -> Tensor:
         divergence = DISTILLATIONS[self.shared.distill]

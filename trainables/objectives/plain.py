@@ -9,4 +9,4 @@ class Plain(Objective):
     """The model's own batch loss, unchanged."""
 
     def forward(self, model: Recommender, batch: Batch) -> Losses:
-        return model.loss(model.extract(model.fuse()), batch)
+        return model.loss(model.extract(model.fuse(batch)), batch)
