@@ -17,6 +17,7 @@ from trainables.layers.graphs import (
     item_knn,
     normalised_bipartite,
     read_only,
+    weighted_sum,
 )
 
 
@@ -95,6 +96,21 @@ class DataBundle:
             raise DataError(unknown_modality(self.name, modality, list(self.features)))
         features = self.features[modality]
         return self.graphs.fetch("item_knn", [features], {"k": k}, lambda: item_knn(features, k))
+
+    def item_graph(self, k: int, image_weight: float) -> CsrArrays:
+        """Returns the weighted sum of the modalities' graphs of k nearest items (FREEDOM, DRAGON).
+
+        "image", where it is present beside others, has `image_weight`; the others share the rest equally.
+
+        Raises:
+            ModelError: k lies outside 1..I.
+        """
+        others = [name for name in self.features if name != "image"]
+        if "image" in self.features and others:
+            shares = {"image": image_weight} | {name: (1 - image_weight) / len(others) for name in others}
+        else:
+            shares = {name: 1 / len(self.features) for name in self.features}
+        return weighted_sum([self.item_knn(name, k) for name in shares], list(shares.values()))
 
 
 def unknown_modality(dataset: str, modality: str, known: list[str]) -> str:

@@ -18,6 +18,16 @@ def bpr_mean(positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"]) -> F
     return F.softplus(negative - positive[:, None]).mean()
 
 
+def bpr_sum(positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
+    """The sum over pairs of what `bpr_mean` averages (LayerGCN)."""
+    return F.softplus(negative - positive[:, None]).sum()
+
+
+def half_squared_norm(*blocks: Float[Tensor, "*_ W"]) -> Float[Tensor, ""]:
+    """Half the sum of squares of all entries, divided by nothing: the classical L2 penalty (MMRec's L2Loss)."""
+    return torch.stack([(block**2).sum() for block in blocks]).sum() / 2
+
+
 def embedding_norm(*blocks: Float[Tensor, "*_ W"]) -> Float[Tensor, ""]:
     """Sum of the un-squared Frobenius norms of the blocks, divided by the rows of the last one.
 

@@ -1,6 +1,7 @@
 """Tensors from read-only NumPy arrays, and parameters drawn from a given generator."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,37 @@ def rows(table: Float[Tensor, "R W"], index: Int[Tensor, "*shape"]) -> Float[Ten
     return nn.functional.embedding(index, table)
 
 
+class _UnitRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+        inverse = torch.where(lengths > 0, lengths.reciprocal(), lengths)
+        unit = values * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        unit, inverse = ctx.saved_tensors
+        along = (unit * gradient).sum(-1, keepdim=True)
+        result: Tensor = torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+        return result
+
+
+def unit_rows(values: Float[Tensor, "R W"]) -> Float[Tensor, "R W"]:
+    """Every row divided by its L2 norm; a row of zeros stays zero and passes no gradient on."""
+    result: Tensor = _UnitRows.apply(values)  # type: ignore[no-untyped-call]
+    return result
+
+
 def xavier_uniform(num_rows: int, num_columns: int, generator: torch.Generator) -> nn.Parameter:
     """A parameter [num_rows, num_columns], uniform with Glorot's bound sqrt(6 / (rows + columns))."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_rows, num_columns), generator=generator))
+
+
+def xavier_normal(num_rows: int, num_columns: int, generator: torch.Generator) -> nn.Parameter:
+    """A parameter [num_rows, num_columns], normal with Glorot's deviation sqrt(2 / (rows + columns))."""
+    return nn.Parameter(nn.init.xavier_normal_(torch.empty(num_rows, num_columns), generator=generator))
 
 
 def linear_default(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.data.bundle import DataBundle
 from trainables.layers.features import ProjectedFeatures, batch_items
-from trainables.layers.graphs import CsrArrays, normalised_bipartite, prune_edges, weighted_sum
+from trainables.layers.graphs import normalised_bipartite, prune_edges
 from trainables.layers.losses import bpr_mean, pair_scores
 from trainables.layers.propagation import SparseOperator, light_propagation
 from trainables.layers.tensors import linear_default, rows, xavier_uniform
@@ -23,8 +23,7 @@ class FREEDOM(Recommender):
 
     Paper: Zhou and Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
     Recommendation", MM 2023. As in MMRec, `reg_weight` is the weight of the modalities' own BPR losses; there is no
-    L2 term. With other modalities than image and text, "image" (where present beside others) has `image_weight` and
-    the others share the rest equally.
+    L2 term.
     H for DVIB is each modality's projection, which enters the modal BPR terms (strategies.md §6.4, `aux_features`).
     """
 
@@ -56,17 +55,7 @@ class FREEDOM(Recommender):
         self.modalities = ProjectedFeatures(data.features, lambda width: linear_default(width, size, generator))
         self.adjacency = SparseOperator(data.bipartite())
         self.training_adjacency = self.adjacency
-        self.item_graph = SparseOperator(self._item_graph())
-
-    def _item_graph(self) -> CsrArrays:
-        names = list(self.data.features)
-        others = [name for name in names if name != "image"]
-        shares = {name: 1 / len(names) for name in names}
-        if "image" in names and others:
-            shares = {name: (1 - self.config.image_weight) / len(others) for name in others}
-            shares["image"] = self.config.image_weight
-        graphs = [self.data.item_knn(name, self.config.knn_k) for name in names]
-        return weighted_sum(graphs, [shares[name] for name in names])
+        self.item_graph = SparseOperator(data.item_graph(config.knn_k, config.image_weight))
 
     def start_epoch(self, epoch: int, generator: np.random.Generator) -> None:
         """Keeps ⌊E·(1-dropout)⌋ edges, drawn with weight (d_u d_i)^-1/2, and normalises by their degrees."""
