@@ -1,79 +1,143 @@
-"""Prints a table of seconds an epoch and a validation, model by model, on data of a published size.
+"""Prints a table of seconds an epoch, model by model, beside what the reference library would need on this machine.
 
 Usage: python tests/benchmarks/epoch_time.py [FOLDER] [model ...]
 
 FOLDER is a data set in MMRec's format, made on the first run with the size of Amazon Baby (19,445 users, 7,050 items,
 160,792 interactions, image 4,096 and text 384 columns); default: a folder below the system's temporary one. One thread,
-batch 2,048, float32, default numbers of each model, plain objective, descent. The first epoch is not counted.
+batch 2,048, float32, exact mathematics, the numbers of the published timing (`reference_way.py`), plain objective,
+descent, the allocator settings that the launcher gives its workers. The first epoch is not counted.
+
+LightGCN is first trained the reference way; its seconds over the published ones scale the published figures of all
+models ("reference s"). VBPR trained the reference way shows how far dense products scale otherwise than sparse ones.
+"beyond" is the memory that training and validation took at their peak above data and imports, less 16 bytes a weight
+(itself, gradient, Adam's two moments).
 """
 
+import json
 import os
-import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from reference_way import PUBLISHED, lightgcn_seconds, vbpr_seconds
 
 from search.cluster import ALLOCATOR
 from trainables.config import TrialConfig
+from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.synthetic import RECIPES, synthesize, write_folder
 from trainables.models import MODELS
 from trainables.trainer import Trainer
 
 COUNTED_EPOCHS = 3
+SETTINGS = {"lightgcn": {"model.num_layers": 3}}
 COLUMNS = {
     "model": 10,
-    "epoch s": 9,
-    "least to most": 16,
+    "epoch s": 8,
+    "least to most": 15,
+    "reference s": 12,
+    "times": 6,
     "validation s": 13,
     "build s": 8,
     "M weights": 10,
-    "peak GB": 9,
+    "beyond MB": 10,
 }
 
 
-def measure(model: str, folder: Path) -> str:
-    """One line of the table."""
-    config = TrialConfig.from_flat({"data.name": folder.name, "data.root": str(folder.parent), "model.name": model})
-    data = load(config.data)
-    start = time.perf_counter()
-    trainer = Trainer(config, data)
+def memory(field: str) -> float:
+    """This process's memory in MB: `VmRSS` now, `VmHWM` at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def reset_peak() -> None:
+    """Makes the peak start from now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(model: str, data: DataBundle, folder: Path) -> dict[str, Any]:
+    """Seconds and memory of one model."""
+    flat = {"data.name": folder.name, "data.root": str(folder.parent), "model.name": model, **SETTINGS.get(model, {})}
+    for features in data.features.values():
+        features.sum()  # touches every page, so that mapped files count as data
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # the first optimiser imports a compiler
+    start, before = time.perf_counter(), memory("VmRSS")
+    trainer = Trainer(TrialConfig.from_flat(flat), data)
     built = time.perf_counter() - start
+    reset_peak()
     training, validation = [], []
     for _ in range(1 + COUNTED_EPOCHS):
-        before = trainer.progress.train_seconds, trainer.progress.evaluation_seconds
+        spent = trainer.progress.train_seconds, trainer.progress.evaluation_seconds
         trainer.run_epoch()
-        training.append(trainer.progress.train_seconds - before[0])
-        validation.append(trainer.progress.evaluation_seconds - before[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    count = sum(p.numel() for p in trainer.model.parameters()) / 1e6
-    middle, judged = statistics.median(training[1:]), statistics.median(validation[1:])
-    spread = f"{min(training[1:]):.2f} to {max(training[1:]):.2f}"
-    return f"{model:>10s} {middle:9.2f} {spread:>16s} {judged:13.2f} {built:8.2f} {count:10.1f} {peak:9.2f}"
+        training.append(trainer.progress.train_seconds - spent[0])
+        validation.append(trainer.progress.evaluation_seconds - spent[1])
+    weights = sum(p.numel() for p in trainer.model.parameters())
+    return {
+        "training": training[1:],
+        "validation": statistics.median(validation[1:]),
+        "build": built,
+        "weights": weights / 1e6,
+        "beyond": memory("VmHWM") - before - 16 * weights / 2**20,
+    }
+
+
+def line(model: str, figures: dict[str, Any], scale: float) -> tuple[str, float | None]:
+    """One line of the table, and how many times faster than the reference."""
+    training = figures["training"]
+    middle = statistics.median(training)
+    reference = PUBLISHED[model] * scale if model in PUBLISHED else None
+    times = reference / middle if reference else None
+    beside = f"{reference:12.1f} {times:6.1f}" if reference else f"{'-':>12s} {'-':>6s}"
+    spread = f"{min(training):.2f} to {max(training):.2f}"
+    rest = f"{figures['validation']:13.2f} {figures['build']:8.2f} {figures['weights']:10.1f} {figures['beyond']:10.0f}"
+    return f"{model:>10s} {middle:8.2f} {spread:>15s} {beside} {rest}", times
+
+
+def in_child(task: Callable[[], Any]) -> Any:
+    """What the task returns in a process of its own, so that memory and caches do not add up."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        with os.fdopen(writing, "w") as pipe:
+            json.dump(task(), pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.wait()
+    return json.loads(text)
 
 
 def main() -> None:
-    """Prints the table; every model in a process of its own, so that peaks of memory do not add up."""
+    """Prints the table."""
+    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.gettempdir()) / "recsweep-benchmark" / "baby"
     if not folder.exists():
         write_folder(folder, synthesize(RECIPES["baby"], seed=999))
     torch.set_num_threads(1)
-    tuned = all(os.environ.get(name) == value for name, value in ALLOCATOR.items())
-    print(f"torch {torch.__version__}, one thread, allocator settings of the workers: {'on' if tuned else 'off'}")
+    data = load(TrialConfig.from_flat({"data.name": folder.name, "data.root": str(folder.parent)}).data)
+    reference = {
+        "lightgcn": min(in_child(lambda: lightgcn_seconds(data, COUNTED_EPOCHS))),
+        "vbpr": min(in_child(lambda: vbpr_seconds(data, 2))),
+    }
+    scales = {name: seconds / PUBLISHED[name] for name, seconds in reference.items()}
+    print(f"torch {torch.__version__}, one thread, {len(data.train):,} training pairs")
+    for name, seconds in reference.items():
+        print(f"{name} the reference way: {seconds:.2f} s, published {PUBLISHED[name]} s, scale {scales[name]:.2f}")
     print(" ".join(f"{name:>{width}s}" for name, width in COLUMNS.items()))
+    ratios = []
     for model in sys.argv[2:] or MODELS:
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.write(writing, measure(model, folder).encode())
-            os._exit(0)
-        os.close(writing)
-        os.waitpid(child, 0)
-        print(os.read(reading, 4096).decode(), flush=True)
+        text, times = line(model, in_child(lambda model=model: measure(model, data, folder)), scales["lightgcn"])
+        print(text, flush=True)
+        ratios += [times] if times else []
+    if ratios:
+        print(f"geometric mean of {len(ratios)}: {statistics.geometric_mean(ratios):.2f} times faster")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Tensor
 from trainables.data.bundle import Interactions
 from trainables.evaluation.metrics import CUTOFFS, per_user_metrics
 
-SCORES_AT_ONCE = 2**23
+SCORES_AT_ONCE = 2**21
 
 
 class RankingEvaluator:

