@@ -1,7 +1,8 @@
 """One row per optimizer.
 
-No paper of this field prints a grid for its optimizer: all train with Adam at 1e-3 (strategies.md §2), so `paper` fixes
-the learning rate. `extended` searches it, because a comparison is fair only where every arm may tune its own.
+The papers on training strategies print no grid for their optimizer: all train with Adam at 1e-3 (strategies.md §2), so
+`paper` fixes the learning rate; where a model's published grid includes it, the model's row says so. `extended`
+searches it, because a comparison is fair only where every arm may tune its own.
 """
 
 from spaces.params import Fixed, Float

@@ -17,7 +17,8 @@ class Row:
         summary: one line for `recsweep show`.
         source: the paper or repository that the published grid comes from.
         defaults: every field of the matching `Config`, by its bare name ("rho"), with its default.
-        paper: exactly the published grid; keys are full names ("update.rho").
+        paper: exactly the published grid; keys are full names ("update.rho"). A model's may include hyperparameters of
+            the optimizer that it was published with ("optimizer.learning_rate").
         extended: ranges that contain it.
     """
 

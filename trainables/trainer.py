@@ -52,7 +52,7 @@ class Trainer:
         model = model_type(config.model, data, torch_stream(config.seed, "init", 0))  # type: ignore[call-arg, arg-type]
         self.model = model.to(self.device, dtype)
         with torch.no_grad():
-            widths = {name: h.shape[1] for name, h in self.model.fuse().items()}
+            widths = {name: h.shape[1] for name, h in self.model.eval().fuse().items()}
         objective = objective_type(config.objective, widths, torch_stream(config.seed, "init", 1))
         self.objective = objective.to(self.device, dtype)
         params = [p for p in (*self.model.parameters(), *self.objective.parameters()) if p.requires_grad]

@@ -120,7 +120,8 @@ RHO = {"kind": "float", "low": 1, "high": 0.1}
         ),
         (
             {"axes": {"model": ["vbrp"], "update": ["sam"]}},
-            "mine.yaml: axes.model: must be among lightgcn, vbpr, bm3, freedom, but got 'vbrp'; did you mean 'vbpr'?",
+            "mine.yaml: axes.model: must be among lightgcn, vbpr, bm3, freedom, mmgcn, grcn, dualgnn, slmrec, dragon, "
+            "lgmrec, selfcf, layergcn, ngcf, but got 'vbrp'; did you mean 'vbpr'?",
         ),
         (
             {"space": {"fix": {"update.roh": 1}}},

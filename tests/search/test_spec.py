@@ -265,7 +265,8 @@ def changed(**sections):
         (changed(data={"names": ["a"], "modalities": ["x", "x"]}), "data.modalities: must name nothing twice, but got"),
         (
             changed(axes={"model": ["vpbr"], "update": ["sam"]}),
-            "axes.model: must be among lightgcn, vbpr, bm3, freedom, but got 'vpbr'; did you mean 'vbpr'?",
+            "axes.model: must be among lightgcn, vbpr, bm3, freedom, mmgcn, grcn, dualgnn, slmrec, dragon, lgmrec, "
+            "selfcf, layergcn, ngcf, but got 'vpbr'; did you mean 'vbpr'?",
         ),
         (
             changed(axes={"model": ["vbpr"], "update": ["asam"]}),

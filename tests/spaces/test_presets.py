@@ -6,8 +6,8 @@ from spaces.errors import SpaceError
 from spaces.models import MODELS
 from spaces.objectives import OBJECTIVES
 from spaces.optimizers import OPTIMIZERS
-from spaces.params import Float
-from spaces.presets import PRESETS, REGISTRIES, find_row, preset_space
+from spaces.params import Float, covers
+from spaces.presets import PRESETS, PUBLISHED_OPTIMIZER, REGISTRIES, find_row, preset_space
 from spaces.row import Row
 from spaces.updates import UPDATES
 
@@ -18,9 +18,11 @@ ROWS = [
 ]
 
 # The one published value that no logarithmic range can hold; see the docstring of spaces/models.py.
-NOT_IN_EXTENDED = {("freedom", "model.reg_weight", 0.0)}
+NOT_IN_EXTENDED = {(model, "model.reg_weight", 0.0) for model in ("freedom", "mmgcn", "selfcf")}
 
-# strategies.md §11.1 and models.md §15.
+DECADES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+
+# strategies.md §11.1 and models.md §14 and §15.
 PUBLISHED_GRIDS = {
     ("model", "lightgcn"): {
         "model.num_layers": (1, 2, 3, 4),
@@ -29,6 +31,46 @@ PUBLISHED_GRIDS = {
     ("model", "vbpr"): {"model.reg_weight": (2, 1, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)},
     ("model", "bm3"): {"model.num_layers": (1, 2), "model.dropout": (0.3, 0.5), "model.reg_weight": (0.1, 0.01)},
     ("model", "freedom"): {"model.dropout": (0.8, 0.9), "model.reg_weight": (0, 1e-5, 1e-4, 1e-3)},
+    ("model", "mmgcn"): {
+        "model.reg_weight": (0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+        "optimizer.learning_rate": (1e-4, 5e-4, 1e-3, 5e-3, 1e-2),
+    },
+    ("model", "grcn"): {"model.reg_weight": DECADES, "optimizer.learning_rate": (1e-4, 1e-3, 1e-2, 1e-1, 1)},
+    ("model", "dualgnn"): {"model.reg_weight": DECADES, "optimizer.learning_rate": DECADES[::-1]},
+    ("model", "slmrec"): {
+        "model.ssl_temperature": (0.1, 0.2, 0.5, 1),
+        "model.ssl_weight": (0.01, 0.05, 0.1, 0.5, 1),
+        "model.reg_weight": (1e-4, 1e-3, 1e-2, 1e-1),
+        "optimizer.learning_rate": (1e-4, 1e-3, 1e-2, 1e-1),
+    },
+    ("model", "dragon"): {"model.reg_weight": DECADES, "optimizer.learning_rate": DECADES[::-1]},
+    ("model", "lgmrec"): {
+        "model.num_layers": (2,),
+        "model.num_modal_layers": (2,),
+        "model.num_hyper_layers": (1,),
+        "model.num_hyperedges": (4,),
+        "model.dropout": (0.5,),
+        "model.hyper_weight": (0.3,),
+        "model.cl_weight": (1e-4,),
+        "model.reg_weight": (1e-6,),
+    },
+    ("model", "selfcf"): {
+        "model.num_layers": (1, 2),
+        "model.dropout": (0.1, 0.2, 0.5),
+        "model.reg_weight": (*DECADES, 0),
+    },
+    ("model", "layergcn"): {
+        "model.num_layers": (4,),
+        "model.dropout": (0, 0.1, 0.2),
+        "model.reg_weight": (1e-2, 1e-3, 1e-4, 1e-5),
+    },
+    ("model", "ngcf"): {
+        "model.num_layers": (3,),
+        "model.message_dropout": (0.1,),
+        "model.node_dropout": (0,),
+        "model.reg_weight": (1e-5,),
+        "optimizer.learning_rate": (1e-4, 5e-4, 1e-3, 5e-3),
+    },
     ("objective", "plain"): {},
     ("objective", "dvib_c"): {
         "objective.gamma_0": (1,),
@@ -90,6 +132,15 @@ def test_the_paper_preset_is_exactly_the_published_grid(group, name, row):
         (MODELS, "lightgcn", 20),
         (MODELS, "bm3", 8),
         (MODELS, "freedom", 8),
+        (MODELS, "mmgcn", 30),
+        (MODELS, "grcn", 25),
+        (MODELS, "dualgnn", 25),
+        (MODELS, "slmrec", 320),
+        (MODELS, "dragon", 25),
+        (MODELS, "lgmrec", 1),
+        (MODELS, "selfcf", 36),
+        (MODELS, "layergcn", 12),
+        (MODELS, "ngcf", 4),
         (UPDATES, "descent", 1),
         (UPDATES, "mirror_gradient", 3),
         (UPDATES, "sam", 4),
@@ -128,9 +179,43 @@ def test_extended_ranges_are_those_of_the_specification(cell, ranges):
 
 
 @pytest.mark.parametrize(("group", "name", "row"), ROWS)
-def test_every_default_lies_in_its_extended_range(group, name, row):
-    for key, parameter in row.extended.parameters.items():
-        assert parameter.contains(row.defaults[key.removeprefix(f"{group}.")])
+def test_every_range_is_of_the_rows_own_fields_or_of_those_of_the_optimizer_a_model_was_published_with(
+    group, name, row
+):
+    owners = {group: row} | ({"optimizer": OPTIMIZERS[PUBLISHED_OPTIMIZER]} if group == "model" else {})
+    defaults = {f"{owner}.{field}": value for owner, of in owners.items() for field, value in of.defaults.items()}
+    for space in (row.paper, row.extended):
+        assert set(space.parameters) <= set(defaults)
+    assert all(parameter.contains(defaults[key]) for key, parameter in row.extended.parameters.items())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_first_learning_rate_is_the_smallest_because_plans_are_timed_with_it(name):
+    space = preset_space("paper", **cell(model=name), tune=["optimizer"])
+    learning_rates = space.parameters["optimizer.learning_rate"].grid()
+    assert list(learning_rates) == sorted(learning_rates)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_preset_searches_a_model_in_another_variant(name):
+    for space_of in PRESETS.values():
+        assert not {"model.compat", "model.variant", "model.regulariser"} & set(space_of(MODELS[name]).parameters)
+
+
+@pytest.mark.parametrize(
+    ("hyper_layers", "hyperedges", "dropout", "hyper_weight"), [(1, 4, 0.6, 0.6), (2, 64, 0.8, 0.2)]
+)
+def test_the_extended_ranges_of_lgmrec_hold_its_settings_for_sports_and_clothing(
+    hyper_layers, hyperedges, dropout, hyper_weight
+):
+    published = {
+        "model.num_hyper_layers": hyper_layers,
+        "model.num_hyperedges": hyperedges,
+        "model.dropout": dropout,
+        "model.hyper_weight": hyper_weight,
+    }
+    ranges = MODELS["lgmrec"].extended.parameters
+    assert all(ranges[key].contains(value) for key, value in published.items())
 
 
 @pytest.mark.parametrize(("group", "name", "row"), ROWS)
@@ -163,6 +248,54 @@ def test_a_preset_covers_the_tuned_groups_only():
 def test_a_preset_puts_the_groups_in_one_order_whatever_the_order_of_tune():
     space = preset_space("extended", **cell(update="sam"), tune=["optimizer", "update", "model"])
     assert list(space.parameters) == ["model.reg_weight", "update.rho", "optimizer.learning_rate"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+class TestAModelPublishedWithLearningRates:
+    def space(self, preset, tune, **changes):
+        return preset_space(preset, **cell(model="grcn", update="sam", **changes), tune=tune).parameters
+
+    def learning_rates(self, preset, group, name):
+        return PRESETS[preset](REGISTRIES[group][name]).parameters["optimizer.learning_rate"]
+
+    @pytest.mark.parametrize("tune", [("model", "optimizer"), ("update", "optimizer"), ("optimizer",)])
+    def test_searches_them_instead_of_the_optimizers_own_where_the_optimizer_is_tuned(self, preset, tune):
+        assert self.space(preset, tune)["optimizer.learning_rate"] == self.learning_rates(preset, "model", "grcn")
+
+    @pytest.mark.parametrize("tune", [("model",), ("model", "update"), ()])
+    def test_searches_none_where_the_optimizer_is_not_tuned(self, preset, tune):
+        assert "optimizer.learning_rate" not in self.space(preset, tune)
+
+    def test_leaves_another_optimizer_than_adam_its_own(self, preset):
+        own = self.learning_rates(preset, "optimizer", "sgd")
+        for tune in (("optimizer",), ("model", "optimizer")):
+            assert self.space(preset, tune, optimizer="sgd")["optimizer.learning_rate"] == own
+
+    def test_keeps_the_order_of_the_groups(self, preset):
+        space = self.space(preset, ("optimizer", "update", "model"))
+        assert list(space) == ["model.reg_weight", "update.rho", "optimizer.learning_rate"]
+
+    def test_leaves_other_models_the_optimizers_own(self, preset):
+        own = self.learning_rates(preset, "optimizer", "adam")
+        space = preset_space(preset, **cell(model="vbpr"), tune=("optimizer",))
+        assert space.parameters == {"optimizer.learning_rate": own}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_a_group_searches_does_not_depend_on_which_others_are_tuned(preset, model, optimizer):
+    names = cell(model=model, optimizer=optimizer)
+    alone = [preset_space(preset, **names, tune=[group]).parameters for group in REGISTRIES]
+    whole = preset_space(preset, **names, tune=list(REGISTRIES)).parameters
+    assert [item for parameters in alone for item in parameters.items()] == list(whole.items())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_searches_at_least_the_learning_rates_of_adam(model):
+    key = "optimizer.learning_rate"
+    space = preset_space("extended", **cell(model=model), tune=["optimizer"])
+    assert covers(space.parameters[key], OPTIMIZERS["adam"].extended.parameters[key])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from trainables.layers.graphs import (
     read_only,
     weighted_sum,
 )
+from trainables.layers.user_graph import co_occurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +112,18 @@ class DataBundle:
         else:
             shares = {name: 1 / len(self.features) for name in self.features}
         return weighted_sum([self.item_knn(name, k) for name in shares], list(shares.values()))
+
+    def user_neighbours(self, limit: int = 200) -> CsrArrays:
+        """Returns the graph [U, U] of the users who share most items with each user; see `co_occurrence`.
+
+        Raises:
+            ModelError: the limit is below 1.
+        """
+        pairs = (self.train.users, self.train.items)
+        parameters = {"num_users": self.num_users, "num_items": self.num_items, "limit": limit}
+        return self.graphs.fetch(
+            "user_neighbours", pairs, parameters, lambda: co_occurrence(self.interactions(), limit)
+        )
 
 
 def unknown_modality(dataset: str, modality: str, known: list[str]) -> str:

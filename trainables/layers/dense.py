@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_LARGE = 300_000_000
+_LARGE = 100_000_000
 """Multiplications from which on oneDNN is the faster one; below, the differences go both ways and are small."""
+
+_PIECE = 2048
+"""Rows of the right side that are multiplied at a time where the left side is transposed."""
 
 
 def _has_onednn() -> bool:
@@ -35,9 +38,26 @@ _ONEDNN = _has_onednn()
 
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
     large = left.shape[0] * left.shape[1] * right.shape[1] >= _LARGE
-    if large and _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu":
-        return _onednn(left, right.t(), bias)
+    # Of a right side with gaps between its rows oneDNN has no fast product: it takes a thousand times as long.
+    dense = right.is_contiguous() or right.t().is_contiguous()
+    if large and dense and _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu":
+        return _large_product(left, right, bias)
     return left @ right if bias is None else torch.addmm(bias, left, right)
+
+
+def _large_product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    """The product by oneDNN, which copies a transposed left side and packs the right one.
+
+    For the gradient of a weight, where the sum runs over all items, both copies are made in pieces that stay in the
+    cache (7,050 x 4,096 features: 148 instead of 161 ms).
+    """
+    transposed = right.is_contiguous() and not left.is_contiguous()
+    pieces = max(1, left.shape[1] // _PIECE) if transposed else 1
+    first, *others = zip(left.chunk(pieces, dim=1), right.chunk(pieces), strict=True)
+    total = _onednn(first[0], first[1].t(), bias)
+    for left_part, right_part in others:
+        total += _onednn(left_part, right_part.t(), None)
+    return total
 
 
 class _Product(torch.autograd.Function):

@@ -54,14 +54,14 @@ class _RowProjection(torch.autograd.Function):
         return table.new_zeros(len(table), len(weight)).index_copy_(0, items, affine(chosen, weight, bias))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         chosen, weight, items = ctx.saved_tensors
         gradient = gradient.index_select(0, items)
         by_table = None
         if ctx.needs_input_grad[0]:
             by_table = chosen.new_zeros(ctx.shape)
-            for places, block in zip(items.split(_BLOCK_ROWS), gradient.split(_BLOCK_ROWS), strict=True):
+            for places, block in zip(torch.split(items, _BLOCK_ROWS), torch.split(gradient, _BLOCK_ROWS), strict=True):
                 by_table.index_copy_(0, places, block @ weight)
         return by_table, product(gradient.t(), chosen), gradient.sum(0), None
 

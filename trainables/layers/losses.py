@@ -1,5 +1,7 @@
 """Losses and regularisers that several models share, as pure functions of gathered rows."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
@@ -23,9 +25,24 @@ def bpr_sum(positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"]) -> Fl
     return F.softplus(negative - positive[:, None]).sum()
 
 
-def half_squared_norm(*blocks: Float[Tensor, "*_ W"]) -> Float[Tensor, ""]:
+class _HalfSquaredNorm(torch.autograd.Function):
+    """One pass over the blocks each way; PyTorch's own takes five."""
+
+    @staticmethod
+    def forward(ctx: Any, *blocks: Tensor) -> Tensor:
+        ctx.save_for_backward(*blocks)
+        return torch.stack([torch.linalg.vector_norm(block) for block in blocks]).square().sum() / 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        parts = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
+        return tuple(gradient * block if needed else None for block, needed in parts)
+
+
+def half_squared_norm(*blocks: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     """Half the sum of squares of all entries, divided by nothing: the classical L2 penalty (MMRec's L2Loss)."""
-    return torch.stack([(block**2).sum() for block in blocks]).sum() / 2
+    result: Tensor = _HalfSquaredNorm.apply(*blocks)  # type: ignore[no-untyped-call]
+    return result
 
 
 def embedding_norm(*blocks: Float[Tensor, "*_ W"]) -> Float[Tensor, ""]:

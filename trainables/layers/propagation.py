@@ -7,6 +7,7 @@ that is the layout that MKL and cuSPARSE are fast on.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,31 @@ class SparseOperator(nn.Module):
             self.matrix, self.transpose = (csr_tensor(arrays, dtype).to(device) for arrays in self._arrays)
         return self
 
+    @property
+    def adjacency(self) -> "Adjacency":
+        """The symmetric adjacency of which this matrix is the user-item half."""
+        return Adjacency(self.matrix, self.transpose, self.transpose, self.matrix)
+
     def forward(self, dense: Float[Tensor, "C W"]) -> Float[Tensor, "R W"]:
         """The sparse matrix times the dense one, differentiable (any number of times) in the dense one."""
         return _product(self.matrix, self.transpose, dense)
+
+
+def sparse_product(matrix: Float[Tensor, "R C"], dense: Float[Tensor, "C W"]) -> Float[Tensor, "R W"]:
+    """matrix @ dense of a CSR matrix, not differentiable, in half the time or less.
+
+    In float32 a row of the result is a weighted bag of embeddings, by a kernel that fetches rows ahead of their use: at
+    Baby's size it takes half of MKL's time with 64 columns and a third with 384. Elsewhere it is the product into an
+    empty matrix, because `@` fills two results with zeros first.
+    """
+    dense = dense.detach()
+    if dense.device.type == "cpu" and dense.dtype == torch.float32:
+        columns, starts, values = matrix.col_indices(), matrix.crow_indices(), matrix.values()
+        bags: Tensor = nn.functional.embedding_bag(
+            columns, dense, starts, mode="sum", per_sample_weights=values, include_last_offset=True
+        )
+        return bags
+    return dense.new_empty(len(matrix), dense.shape[1]).addmm_(matrix, dense, beta=0)
 
 
 class _Product(torch.autograd.Function):
@@ -65,7 +88,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
         ctx.matrix, ctx.transpose = matrix, transpose
-        return matrix @ dense
+        return sparse_product(matrix, dense)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
@@ -77,12 +100,43 @@ def _product(matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
     return result
 
 
-def _mean_of_layers(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Adjacency:
+    """The adjacency [[0, to_users], [to_items, 0]] of a user-item graph, symmetric or not, and its transpose.
+
+    Attributes:
+        to_users: [U, I], CSR; what users take from items.
+        to_items: [I, U].
+        to_users_transposed: [I, U].
+        to_items_transposed: [U, I].
+    """
+
+    to_users: Tensor
+    to_items: Tensor
+    to_users_transposed: Tensor
+    to_items_transposed: Tensor
+
+    @property
+    def transposed(self) -> "Adjacency":
+        """The transpose of the whole: what a backward pass propagates over."""
+        return Adjacency(self.to_items_transposed, self.to_users_transposed, self.to_items, self.to_users)
+
+    def neighbours(
+        self, users: Float[Tensor, "U W"], items: Float[Tensor, "I W"]
+    ) -> tuple[Float[Tensor, "U W"], Float[Tensor, "I W"]]:
+        """One hop: the adjacency times [users; items], differentiable in both."""
+        return (
+            _product(self.to_users, self.to_users_transposed, items),
+            _product(self.to_items, self.to_items_transposed, users),
+        )
+
+
+def _mean_of_layers(graph: Adjacency, users: Tensor, items: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
     ends = [_horner(graph, users, items, num_layers, from_users=side) for side in (True, False)]
     return (ends[0], ends[1]) if num_layers % 2 == 0 else (ends[1], ends[0])
 
 
-def _horner(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int, *, from_users: bool) -> Tensor:
+def _horner(graph: Adjacency, users: Tensor, items: Tensor, num_layers: int, *, from_users: bool) -> Tensor:
     """One side of (E + Â(E + Â(E + ...))) / (L + 1): hop l of it needs the other side's hop l - 1 only.
 
     So there are two independent chains of products, and within one each product reads what the last one wrote, which is
@@ -90,7 +144,7 @@ def _horner(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int
     """
     value = (users if from_users else items).clone() if num_layers == 0 else (users if from_users else items)
     for hops_left in reversed(range(num_layers)):
-        start, half = (items, graph.transpose) if from_users else (users, graph.matrix)
+        start, half = (items, graph.to_items) if from_users else (users, graph.to_users)
         share = 1.0 if hops_left else 1 / (num_layers + 1)
         value = torch.addmm(start, half, value, beta=share, alpha=share)
         from_users = not from_users
@@ -98,28 +152,27 @@ def _horner(graph: SparseOperator, users: Tensor, items: Tensor, num_layers: int
 
 
 class _LightPropagation(torch.autograd.Function):
-    """The mean of Âˡ E over l = 0..L. Â is symmetric, so the backward pass is the same function of the gradients."""
+    """The mean of Âˡ E over l = 0..L. The backward pass is the same function of the gradients, over Âᵀ."""
 
     @staticmethod
-    def forward(
-        ctx: Any, users: Tensor, items: Tensor, graph: SparseOperator, num_layers: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, users: Tensor, items: Tensor, graph: Adjacency, num_layers: int) -> tuple[Tensor, Tensor]:
         ctx.graph, ctx.num_layers = graph, num_layers
         return _mean_of_layers(graph, users, items, num_layers)
 
     @staticmethod
     def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *light_propagation(ctx.graph, users, items, ctx.num_layers), None, None
+        return *light_propagation(ctx.graph.transposed, users, items, ctx.num_layers), None, None
 
 
 def light_propagation(
-    graph: SparseOperator, users: Float[Tensor, "U W"], items: Float[Tensor, "I W"], num_layers: int
+    graph: SparseOperator | Adjacency, users: Float[Tensor, "U W"], items: Float[Tensor, "I W"], num_layers: int
 ) -> tuple[Float[Tensor, "U W"], Float[Tensor, "I W"]]:
     """LightGCN's propagation LGN_L (He et al., SIGIR 2020): the mean of layers 0..L of Âˡ [users; items].
 
     Args:
-        graph: R̂ [U, I], the user-item half of the symmetric adjacency.
+        graph: Â, or R̂ [U, I] for the symmetric one of which it is the user-item half.
         num_layers: L; 0 returns the input.
     """
-    result: tuple[Tensor, Tensor] = _LightPropagation.apply(users, items, graph, num_layers)  # type: ignore[no-untyped-call]
+    adjacency = graph.adjacency if isinstance(graph, SparseOperator) else graph
+    result: tuple[Tensor, Tensor] = _LightPropagation.apply(users, items, adjacency, num_layers)  # type: ignore[no-untyped-call]
     return result

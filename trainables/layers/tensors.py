@@ -23,24 +23,32 @@ def rows(table: Float[Tensor, "R W"], index: Int[Tensor, "*shape"]) -> Float[Ten
 
 class _UnitRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> tuple[Tensor, Tensor]:
         lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-        inverse = torch.where(lengths > 0, lengths.reciprocal(), lengths)
-        unit = values * inverse
-        ctx.save_for_backward(unit, inverse)
-        return unit
+        unit = values * _inverse(lengths)
+        ctx.save_for_backward(unit, lengths)
+        return unit, lengths
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        unit, inverse = ctx.saved_tensors
-        along = (unit * gradient).sum(-1, keepdim=True)
-        result: Tensor = torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+    def backward(ctx: Any, gradient: Tensor, of_lengths: Tensor) -> Tensor:
+        unit, lengths = ctx.saved_tensors
+        along = (unit * gradient).sum(-1, keepdim=True) - of_lengths * lengths
+        result: Tensor = torch.addcmul(gradient, unit, along, value=-1).mul_(_inverse(lengths))
         return result
+
+
+def _inverse(lengths: Tensor) -> Tensor:
+    return torch.where(lengths > 0, lengths.reciprocal(), lengths)
 
 
 def unit_rows(values: Float[Tensor, "R W"]) -> Float[Tensor, "R W"]:
     """Every row divided by its L2 norm; a row of zeros stays zero and passes no gradient on."""
-    result: Tensor = _UnitRows.apply(values)  # type: ignore[no-untyped-call]
+    return unit_rows_and_lengths(values)[0]
+
+
+def unit_rows_and_lengths(values: Float[Tensor, "R W"]) -> tuple[Float[Tensor, "R W"], Float[Tensor, "R 1"]]:
+    """The rows as in `unit_rows`, and their L2 norms: what acts on both costs one gradient of the size of `values`."""
+    result: tuple[Tensor, Tensor] = _UnitRows.apply(values)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.layers.edge_dropout import pruned_graph
 from trainables.layers.features import ProjectedFeatures, batch_items
-from trainables.layers.graphs import normalised_bipartite, prune_edges
 from trainables.layers.losses import bpr_mean, pair_scores
 from trainables.layers.propagation import SparseOperator, light_propagation
 from trainables.layers.tensors import linear_default, rows, xavier_uniform
@@ -61,15 +61,9 @@ class FREEDOM(Recommender):
         """Keeps ⌊E·(1-dropout)⌋ edges, drawn with weight (d_u d_i)^-1/2, and normalises by their degrees."""
         if self.config.dropout == 0:
             return
-        users, items = prune_edges(
-            self.data.train.users, self.data.train.items, self.config.dropout, generator, shape=self._shape
-        )
-        pruned = SparseOperator(normalised_bipartite(users, items, *self._shape))
+        pairs, shape = self.data.train, (self.data.num_users, self.data.num_items)
+        pruned = pruned_graph(pairs.users, pairs.items, shape, self.config.dropout, generator)
         self.training_adjacency = pruned.to(self.user_embedding.device, self.user_embedding.dtype)
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.data.num_users, self.data.num_items
 
     def fuse(self, batch: Batch | None = None) -> Fused:
         fused: Fused = self.modalities(batch_items(batch))

@@ -13,7 +13,7 @@ def operands(rows: int, inner: int, columns: int, dtype: torch.dtype) -> list[to
     return [torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-@pytest.mark.parametrize(("rows", "inner", "columns"), [(7, 5, 3), (1200, 1100, 300), (0, 5, 3)])
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(7, 5, 3), (1200, 1100, 300), (0, 5, 3), (5000, 400, 150)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_affine_is_the_plain_linear_map(rows: int, inner: int, columns: int, dtype: torch.dtype) -> None:
     inputs, weight, bias = operands(rows, inner, columns, dtype)
@@ -36,6 +36,13 @@ def test_both_libraries_give_the_same_product(monkeypatch: pytest.MonkeyPatch) -
     fast = affine(inputs, weight, bias)
     monkeypatch.setattr(dense, "_ONEDNN", False)
     torch.testing.assert_close(fast, affine(inputs, weight, bias), rtol=1e-5, atol=1e-3)
+
+
+def test_a_matrix_with_gaps_between_its_rows_is_kept_from_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, wide, _ = (tensor.detach() for tensor in operands(1200, 1100, 300, torch.float32))
+    right = torch.cat([wide.t(), wide.t()], dim=1)[:, :300]
+    monkeypatch.setattr(dense, "_onednn", None)
+    torch.testing.assert_close(product(left, right), left @ wide.t(), rtol=1e-4, atol=1e-3)
 
 
 def test_a_product_without_gradient_asks_for_none() -> None:
