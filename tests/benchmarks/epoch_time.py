@@ -34,7 +34,7 @@ from trainables.data.synthetic import RECIPES, synthesize, write_folder
 from trainables.models import MODELS
 from trainables.trainer import Trainer
 
-COUNTED_EPOCHS = 3
+COUNTED_EPOCHS = 2
 SETTINGS = {"lightgcn": {"model.num_layers": 3}}
 COLUMNS = {
     "model": 10,

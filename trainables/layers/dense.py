@@ -14,6 +14,9 @@ from torch import Tensor
 _LARGE = 100_000_000
 """Multiplications from which on oneDNN is the faster one; below, the differences go both ways and are small."""
 
+_SMALL_RESULT = 200_000
+"""Entries of a result below which MKL is faster where the left side is transposed."""
+
 _PIECE = 2048
 """Rows of the right side that are multiplied at a time where the left side is transposed."""
 
@@ -37,12 +40,17 @@ _ONEDNN = _has_onednn()
 
 
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
-    large = left.shape[0] * left.shape[1] * right.shape[1] >= _LARGE
-    # Of a right side with gaps between its rows oneDNN has no fast product: it takes a thousand times as long.
-    dense = right.is_contiguous() or right.t().is_contiguous()
-    if large and dense and _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu":
+    if _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu" and _is_for_onednn(left, right):
         return _large_product(left, right, bias)
     return left @ right if bias is None else torch.addmm(bias, left, right)
+
+
+def _is_for_onednn(left: Tensor, right: Tensor) -> bool:
+    # Of a right side with gaps between its rows oneDNN has no fast product: it takes a thousand times as long.
+    dense = right.is_contiguous() or right.t().is_contiguous()
+    # It copies a transposed left side, which does not pay where the result is small.
+    copied = not left.is_contiguous() and left.shape[0] * right.shape[1] < _SMALL_RESULT
+    return dense and not copied and left.shape[0] * left.shape[1] * right.shape[1] >= _LARGE
 
 
 def _large_product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:

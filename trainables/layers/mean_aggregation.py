@@ -18,6 +18,7 @@ from trainables.layers.tensors import (
     unit_rows_and_lengths,
     xavier_normal,
 )
+from trainables.layers.touched_rows import gather, spread, touched_rows
 
 SLOPE = 0.01
 """Of the leaky ReLU, for negative values."""
@@ -114,15 +115,16 @@ class _NodeUpdate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *tables, own, joint = ctx.saved_tensors
-        touched = _rows_with_gradient(gradient)
-        heard, nodes, ids, inner, output, by_output = _take(touched, *tables, gradient)
+        touched = touched_rows(gradient)
+        heard, nodes, ids, inner, output, by_output = gather(touched, *tables, gradient)
         of_heard, of_kept = _halves(joint)
         by_joint = _leaky_backward(by_output, output)
         by_messages = _leaky_backward(product(by_joint, of_heard), heard)
         by_ids = product(by_joint, of_kept)
         by_inner = _leaky_backward(by_ids, inner)
         by_nodes = product(by_inner, own) if ctx.needs_input_grad[1] else None
-        of_rows = [_put(touched, table, len(gradient)) for table in (by_messages, by_nodes, by_ids)]
+        by_tables = by_messages, by_nodes, by_ids
+        of_rows = [None if table is None else spread(touched, table, len(gradient)) for table in by_tables]
         by_weights = torch.cat([heard.t() @ by_joint, _kept(inner, ids).t() @ by_joint]).t()
         return *of_rows, (nodes.t() @ by_inner).t(), by_inner.sum(0), by_weights, by_joint.sum(0)
 
@@ -141,22 +143,6 @@ def _leaky_backward(gradient: Tensor, signs: Tensor) -> Tensor:
     """The gradient through a leaky ReLU, given its input or its output, which have the same signs."""
     result: Tensor = torch.ops.aten.leaky_relu_backward(gradient, signs, SLOPE, False)
     return result
-
-
-def _rows_with_gradient(gradient: Tensor) -> Tensor | None:
-    """The ids of the rows that have a gradient, or None if most have."""
-    touched = gradient.abs().amax(1).nonzero().squeeze(1)
-    return touched if 2 * len(touched) < len(gradient) else None
-
-
-def _take(rows: Tensor | None, *tables: Tensor) -> list[Tensor]:
-    return [table if rows is None else table.index_select(0, rows) for table in tables]
-
-
-def _put(rows: Tensor | None, values: Tensor | None, num_rows: int) -> Tensor | None:
-    if rows is None or values is None:
-        return values
-    return values.new_zeros(num_rows, values.shape[1]).index_copy_(0, rows, values)
 
 
 def update_nodes(

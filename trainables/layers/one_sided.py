@@ -37,8 +37,9 @@ class _EvenHops(torch.autograd.Function):
         ctx.arguments = across, count, share
         value = start if count else start * share
         for left in reversed(range(count)):
-            scale = 1.0 if left else share
-            value = torch.addmm(start, across.transpose, sparse_product(across.matrix, value), beta=scale, alpha=scale)
+            value = sparse_product(across.transpose, sparse_product(across.matrix, value)).add_(start)
+            if not left:
+                value.mul_(share)
         return value
 
     @staticmethod

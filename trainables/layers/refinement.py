@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from trainables.layers.dropout import dropout_factors
 from trainables.layers.propagation import SparseOperator, sparse_product
+from trainables.layers.touched_rows import gather, spread, touched_rows
 
 BLOCK_ROWS = 2048
 COSINE_EPSILON = 1e-8
@@ -111,9 +112,9 @@ class _CosineRefinement(torch.autograd.Function):
                 inner = _gate_gradient(hop, anchors[side], gradient, anchor_gradients[side], turning[side])
                 side = 1 - side
                 if hops_before:
-                    gradient = torch.addmm(gradients[side], ctx.halves[side], inner)
+                    gradient = sparse_product(ctx.halves[side], inner).add_(gradients[side])
                 else:
-                    anchor_gradients[side].addmm_(ctx.halves[side], inner)
+                    anchor_gradients[side] += sparse_product(ctx.halves[side], inner)
         for total, anchor, norm, along in zip(anchor_gradients, anchors, norms, turning, strict=True):
             total.addcmul_(anchor, along * _inverse_squares(norm), value=-1)
         return anchor_gradients[0], anchor_gradients[1], None, None
@@ -132,25 +133,6 @@ def cosine_refinement(
     """
     result: tuple[Tensor, Tensor] = _CosineRefinement.apply(users, items, graph, num_layers)  # type: ignore[no-untyped-call]
     return result
-
-
-def _rows_with_gradient(gradient: Tensor) -> Tensor | None:
-    """Ids of the rows that have a gradient; None if most have, and all may count as having one.
-
-    Behind the loss of one batch only the batch's rows have one.
-    """
-    rows = ((gradient.amax(1) != 0) | (gradient.amin(1) != 0)).nonzero().squeeze(1)
-    return rows if 2 * len(rows) < len(gradient) else None
-
-
-def _gather(rows: Tensor | None, *tables: Tensor) -> list[Tensor]:
-    return [table if rows is None else table.index_select(0, rows) for table in tables]
-
-
-def _spread(rows: Tensor | None, num_rows: int, *tables: Tensor) -> list[Tensor]:
-    if rows is None:
-        return list(tables)
-    return [table.new_zeros(num_rows, *table.shape[1:]).index_copy_(0, rows, table) for table in tables]
 
 
 class _BiInteraction(torch.autograd.Function):
@@ -182,8 +164,8 @@ class _BiInteraction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         of_sum, of_product, *saved = ctx.saved_tensors
-        chosen = _rows_with_gradient(gradient)
-        tables = _gather(chosen, *saved, gradient)
+        chosen = touched_rows(gradient)
+        tables = gather(chosen, *saved, gradient)
         to_ego, to_messages = torch.empty_like(tables[0]), torch.empty_like(tables[1])
         to_sum, to_product = torch.zeros_like(of_sum), torch.zeros_like(of_product)
         to_bias = gradient.new_zeros(gradient.shape[1])
@@ -198,7 +180,8 @@ class _BiInteraction(torch.autograd.Function):
             straight, crossed = inner @ of_sum, inner @ of_product
             torch.addcmul(straight, crossed, m, out=to_ego[rows])
             torch.addcmul(straight, crossed, e, out=to_messages[rows])
-        return *_spread(chosen, len(gradient), to_ego, to_messages), to_sum, to_product, to_bias, None, None
+        of_rows = (spread(chosen, table, len(gradient)) for table in (to_ego, to_messages))
+        return *of_rows, to_sum, to_product, to_bias, None, None
 
 
 def bi_interaction(
@@ -242,12 +225,12 @@ class _UnitLayers(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         unit, inverse = ctx.saved_tensors
-        chosen = _rows_with_gradient(gradient)
-        u, scale, g = _gather(chosen, unit, inverse, gradient.view(unit.shape))
+        chosen = touched_rows(gradient)
+        u, scale, g = gather(chosen, unit, inverse, gradient.view(unit.shape))
         along = (u * g).sum(2, keepdim=True)
         along[:, 0] = 0
         result = torch.addcmul(g, u, along, value=-1).mul_(scale)
-        return tuple(_spread(chosen, len(unit), *result.unbind(1)))
+        return tuple(spread(chosen, table, len(unit)) for table in result.unbind(1))
 
 
 def unit_layers(layers: Sequence[Float[Tensor, "R W"]]) -> Float[Tensor, "R V"]:
