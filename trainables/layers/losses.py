@@ -7,6 +7,16 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
+from trainables.layers.tensors import rows
+from trainables.types import Batch
+
+
+def batch_rows(
+    users: Float[Tensor, "U W"], items: Float[Tensor, "I W"], batch: Batch
+) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B W"], Float[Tensor, "B K W"]]:
+    """The rows of a batch's users, of its positives and of its negatives."""
+    return rows(users, batch.users), rows(items, batch.positives), rows(items, batch.negatives)
+
 
 def pair_scores(
     users: Float[Tensor, "B W"], positives: Float[Tensor, "B W"], negatives: Float[Tensor, "B K W"]

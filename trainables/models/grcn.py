@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.data.bundle import DataBundle
 from trainables.layers.attention import BipartiteEdges
 from trainables.layers.features import FrozenFeatures, project_rows
-from trainables.layers.losses import bpr_mean, pair_scores
+from trainables.layers.losses import batch_rows, bpr_mean, pair_scores
 from trainables.layers.tensors import linear_xavier_normal, rows, unit_rows, xavier_normal
 from trainables.models.base import ModelConfig, Recommender
 from trainables.types import Batch, Fused, Hidden, Losses
@@ -108,9 +108,7 @@ class GRCN(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        scores = pair_scores(
-            rows(hidden.users, batch.users), rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
-        )
+        scores = pair_scores(*batch_rows(hidden.users, hidden.items, batch))
         items = torch.cat([batch.positives, batch.negatives.flatten()]) + self.sizes[0]
         penalised = [rows(self.embedding, ids) for ids in (batch.users, items)]
         penalised += [self.preferences[0], *(rows(preference, batch.users) for preference in self.preferences)]

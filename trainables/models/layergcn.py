@@ -7,10 +7,10 @@ from pydantic import Field
 from trainables.data.bundle import DataBundle
 from trainables.layers.edge_dropout import pruned_graph
 from trainables.layers.graphs import PruneRule
-from trainables.layers.losses import bpr_sum, half_squared_norm, pair_scores
+from trainables.layers.losses import batch_rows, bpr_sum, half_squared_norm, pair_scores
 from trainables.layers.propagation import SparseOperator
 from trainables.layers.refinement import cosine_refinement
-from trainables.layers.tensors import rows, xavier_uniform
+from trainables.layers.tensors import xavier_uniform
 from trainables.models.base import ModelConfig, Recommender
 from trainables.types import Batch, Fused, Hidden, Losses
 
@@ -64,9 +64,6 @@ class LayerGCN(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        scores = pair_scores(
-            rows(hidden.users, batch.users), rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
-        )
-        users, items = hidden.views["users"], hidden.views["items"]
-        norms = half_squared_norm(rows(users, batch.users), rows(items, batch.positives), rows(items, batch.negatives))
+        scores = pair_scores(*batch_rows(hidden.users, hidden.items, batch))
+        norms = half_squared_norm(*batch_rows(hidden.views["users"], hidden.views["items"], batch))
         return Losses.of(bpr=bpr_sum(*scores), regularisation=self.config.reg_weight * norms)

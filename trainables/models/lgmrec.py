@@ -13,9 +13,9 @@ from trainables.layers.dense import product
 from trainables.layers.features import FrozenFeatures
 from trainables.layers.graphs import row_mean
 from trainables.layers.hypergraph import cosine_factors, hyperedge_states, memberships
-from trainables.layers.losses import bpr_mean, embedding_norm, pair_scores
+from trainables.layers.losses import batch_rows, bpr_mean, embedding_norm, pair_scores
 from trainables.layers.propagation import SparseOperator, light_propagation
-from trainables.layers.tensors import rows, unit_rows, xavier_uniform
+from trainables.layers.tensors import unit_rows, xavier_uniform
 from trainables.models.base import ModelConfig, Recommender
 from trainables.types import Batch, Fused, Hidden, Losses
 
@@ -110,8 +110,7 @@ class LGMRec(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        users = rows(hidden.users, batch.users)
-        positives, negatives = rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
+        users, positives, negatives = batch_rows(hidden.users, hidden.items, batch)
         parts = {"bpr": bpr_mean(*pair_scores(users, positives, negatives))}
         chosen = batch.users, batch.positives
         for pair in combinations(self.features.names, 2):

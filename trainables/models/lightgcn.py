@@ -4,9 +4,9 @@ import torch
 from pydantic import Field
 
 from trainables.data.bundle import DataBundle
-from trainables.layers.losses import bpr_mean, embedding_norm, pair_scores
+from trainables.layers.losses import batch_rows, bpr_mean, embedding_norm, pair_scores
 from trainables.layers.propagation import SparseOperator, light_propagation
-from trainables.layers.tensors import rows, xavier_uniform
+from trainables.layers.tensors import xavier_uniform
 from trainables.models.base import ModelConfig, Recommender
 from trainables.types import Batch, Fused, Hidden, Losses
 
@@ -44,9 +44,6 @@ class LightGCN(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        scores = pair_scores(
-            rows(hidden.users, batch.users), rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
-        )
-        users, items = hidden.views["users"], hidden.views["items"]
-        norms = embedding_norm(rows(users, batch.users), rows(items, batch.positives), rows(items, batch.negatives))
+        scores = pair_scores(*batch_rows(hidden.users, hidden.items, batch))
+        norms = embedding_norm(*batch_rows(hidden.views["users"], hidden.views["items"], batch))
         return Losses.of(bpr=bpr_mean(*scores), regularisation=self.config.reg_weight * norms)

@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.data.bundle import DataBundle
 from trainables.layers.features import FrozenFeatures, project_rows
-from trainables.layers.losses import bpr_mean, pair_scores
+from trainables.layers.losses import batch_rows, bpr_mean, pair_scores
 from trainables.layers.mean_aggregation import MeanGraph, MeanNetwork
 from trainables.layers.tensors import linear_default, rows, xavier_normal
 from trainables.models.base import ModelConfig, Recommender
@@ -86,9 +86,7 @@ class MMGCN(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        scores = pair_scores(
-            rows(hidden.users, batch.users), rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
-        )
+        scores = pair_scores(*batch_rows(hidden.users, hidden.items, batch))
         items = torch.cat([batch.positives, batch.negatives.flatten()]) + self.sizes[0]
         squares = [rows(self.embedding, ids).square().mean() for ids in (batch.users, items)]
         preferences = list(hidden.views.values())

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from trainables.data.bundle import DataBundle
 from trainables.layers.edge_dropout import DroppableAdjacency
-from trainables.layers.losses import bpr_mean, embedding_norm, half_squared_norm, pair_scores
+from trainables.layers.losses import batch_rows, bpr_mean, embedding_norm, half_squared_norm, pair_scores
 from trainables.layers.refinement import bi_interaction, unit_layers
-from trainables.layers.tensors import linear_xavier_uniform, rows, xavier_uniform
+from trainables.layers.tensors import linear_xavier_uniform, xavier_uniform
 from trainables.models.base import ModelConfig, Recommender
 from trainables.types import Batch, Fused, Hidden, Losses
 
@@ -74,8 +74,7 @@ class NGCF(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        users, positives = rows(hidden.users, batch.users), rows(hidden.items, batch.positives)
-        negatives = rows(hidden.items, batch.negatives)
+        users, positives, negatives = batch_rows(hidden.users, hidden.items, batch)
         if self.config.regulariser == "squared":
             norms = half_squared_norm(users, positives, negatives) / len(batch.users)
         else:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from trainables.data.bundle import DataBundle
 from trainables.layers.features import batch_items, project_rows
-from trainables.layers.losses import bpr_mean, embedding_norm, pair_scores
-from trainables.layers.tensors import linear_xavier_normal, rows, shared_tensor, xavier_uniform
+from trainables.layers.losses import batch_rows, bpr_mean, embedding_norm, pair_scores
+from trainables.layers.tensors import linear_xavier_normal, shared_tensor, xavier_uniform
 from trainables.models.base import ModelConfig, Recommender
 from trainables.types import Batch, Fused, Hidden, Losses
 
@@ -48,7 +48,6 @@ class VBPR(Recommender):
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         self.require_negatives(batch)
-        users = rows(hidden.users, batch.users)
-        positives, negatives = rows(hidden.items, batch.positives), rows(hidden.items, batch.negatives)
+        users, positives, negatives = batch_rows(hidden.users, hidden.items, batch)
         bpr = bpr_mean(*pair_scores(users, positives, negatives))
         return Losses.of(bpr=bpr, regularisation=self.config.reg_weight * embedding_norm(users, positives, negatives))
