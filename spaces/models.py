@@ -266,7 +266,7 @@ SELFCF = Row(
         "num_layers": 2,
         "dropout": 0.1,
         "momentum": 0.5,
-        "reg_weight": 1e-3,
+        "reg_weight": 1e-5,
     },
     paper=SearchSpace(
         {
