@@ -1,6 +1,7 @@
 """Every model with every objective and every update: trains, counts its cost, resumes to the same bits."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,17 +63,37 @@ def test_two_epochs_cost_what_the_update_says(model: str, objective: str, update
 
 @pytest.mark.parametrize(("model", "objective", "update"), COMBINATIONS)
 def test_a_resumed_trial_is_bit_identical(
-    model: str, objective: str, update: str, toy: DataBundle, tmp_path: Any
+    model: str, objective: str, update: str, toy: DataBundle, tmp_path: Path
 ) -> None:
-    config = configuration(model, objective, update)
+    check_resume(configuration(model, objective, update), toy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "numbers"),
+    [
+        ("selfcf", {"model.variant": "he"}),
+        ("selfcf", {"model.variant": "ep"}),
+        ("ngcf", {"model.node_dropout": 0.3}),
+        ("freedom", {"model.dropout": 0.5}),
+        ("layergcn", {"model.dropout": 0.5}),
+    ],
+)
+def test_so_is_one_whose_model_has_a_memory_or_redraws_its_graph(
+    model: str, numbers: dict[str, Any], toy: DataBundle, tmp_path: Path
+) -> None:
+    check_resume(configuration(model, "plain", "sam", **numbers), toy, tmp_path)
+
+
+def check_resume(config: TrialConfig, toy: DataBundle, folder: Path) -> None:
+    """A trial restored after its first epoch goes on to the same bits."""
     straight = Trainer(config, toy)
     reports = [straight.run_epoch() for _ in range(3)]
     first = Trainer(config, toy)
     first.run_epoch()
-    checkpoints.save(tmp_path / "trial", *first.state())
+    checkpoints.save(folder / "trial", *first.state())
     second = Trainer(config, toy)
     second.run_epoch(), second.run_epoch()
-    second.restore(*checkpoints.load(tmp_path / "trial", torch.device("cpu")))
+    second.restore(*checkpoints.load(folder / "trial", torch.device("cpu")))
     resumed = [second.run_epoch() for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(second), strict=True))
     for report, expected in zip(resumed, reports[1:], strict=True):

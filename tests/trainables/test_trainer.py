@@ -151,6 +151,26 @@ def test_a_closure_repeats_its_draws_unless_it_is_asked_for_fresh_ones(toy: Data
         assert len({first, fresh, fresher}) == 3
 
 
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("objective", ["plain", "dvib_c"])
+def test_a_batch_is_remembered_once_as_its_first_pass_saw_it(update: str, objective: str, toy: DataBundle) -> None:
+    names = {"model__name": "selfcf", "model__variant": "he", "objective__name": objective, "update__name": update}
+    trial = trainer(toy, train__batch_size=13, **names)
+    expected = trial.model.get_buffer("user_history").clone()
+    first: list[tuple[Batch, torch.Tensor]] = []
+
+    def listen(module: torch.nn.Module, inputs: tuple[Any, Batch], losses: Losses) -> None:
+        if all(batch is not inputs[1] for batch, _ in first):
+            first.append((inputs[1], losses.memory["users"].clone()))
+
+    trial.objective.register_forward_hook(listen)
+    trial.run_epoch()
+    for batch, users in first:
+        expected[batch.users] = users
+    assert len(first) == trial.batches_per_epoch == 3
+    assert torch.equal(trial.model.get_buffer("user_history"), expected)
+
+
 def test_listening_changes_no_number_of_the_trial(toy: DataBundle) -> None:
     plain, listening = trainer(toy, model__name="bm3"), trainer(toy, model__name="bm3")
     listening.update = Listening()
