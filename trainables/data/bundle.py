@@ -113,7 +113,7 @@ class DataBundle:
             shares = {name: 1 / len(self.features) for name in self.features}
         return weighted_sum([self.item_knn(name, k) for name in shares], list(shares.values()))
 
-    def user_neighbours(self, limit: int = 200) -> CsrArrays:
+    def user_neighbours(self, limit: int) -> CsrArrays:
         """Returns the graph [U, U] of the users who share most items with each user; see `co_occurrence`.
 
         Raises:

@@ -60,12 +60,12 @@ class BipartiteEdges(nn.Module):
 
     def to_users(self, weights: Float[Tensor, " E"], items: Float[Tensor, "I W"]) -> Float[Tensor, "U W"]:
         """Each user's sum of its items, weighted by the edges."""
-        result: Tensor = _ToUsers.apply(weights, items, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _WeightedSum.apply(weights, items, self, True)  # type: ignore[no-untyped-call]
         return result
 
     def to_items(self, weights: Float[Tensor, " E"], users: Float[Tensor, "U W"]) -> Float[Tensor, "I W"]:
         """Each item's sum of its users, weighted by the edges."""
-        result: Tensor = _ToItems.apply(weights, users, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _WeightedSum.apply(weights, users, self, False)  # type: ignore[no-untyped-call]
         return result
 
     def matrix(self, weights: Float[Tensor, " E"]) -> Float[Tensor, "U I"]:
@@ -104,30 +104,21 @@ class _Products(torch.autograd.Function):
         return ctx.edges.to_users(gradient, items), ctx.edges.to_items(gradient, users), None
 
 
-class _ToUsers(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, items: Tensor, edges: BipartiteEdges) -> Tensor:
-        ctx.save_for_backward(weights, items)
-        ctx.edges = edges
-        return sparse_product(edges.matrix(weights), items)
+class _WeightedSum(torch.autograd.Function):
+    """Per user the weighted sum of its items' rows, or per item that of its users' rows."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        weights, items = ctx.saved_tensors
-        return ctx.edges.products(gradient, items), ctx.edges.to_items(weights, gradient), None
-
-
-class _ToItems(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, users: Tensor, edges: BipartiteEdges) -> Tensor:
-        ctx.save_for_backward(weights, users)
-        ctx.edges = edges
-        return sparse_product(edges.matrix_by_item(weights), users)
+    def forward(ctx: Any, weights: Tensor, table: Tensor, edges: BipartiteEdges, per_user: bool) -> Tensor:
+        ctx.save_for_backward(weights, table)
+        ctx.edges, ctx.per_user = edges, per_user
+        return sparse_product(edges.matrix(weights) if per_user else edges.matrix_by_item(weights), table)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        weights, users = ctx.saved_tensors
-        return ctx.edges.products(users, gradient), ctx.edges.to_users(weights, gradient), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weights, table = ctx.saved_tensors
+        by_user, by_item = (gradient, table) if ctx.per_user else (table, gradient)
+        by_table: Tensor = _WeightedSum.apply(weights, gradient, ctx.edges, not ctx.per_user)  # type: ignore[no-untyped-call]
+        return ctx.edges.products(by_user, by_item), by_table, None, None
 
 
 class _Softmax(torch.autograd.Function):

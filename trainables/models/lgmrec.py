@@ -67,8 +67,7 @@ class LGMRec(Recommender):
         widths = [data.features[name].shape[1] for name in self.features.names]
         self.projections = nn.ParameterList(xavier_uniform(width, size, generator) for width in widths)
         self.hyperedges = nn.ParameterList(xavier_uniform(width, config.num_hyperedges, generator) for width in widths)
-        self.to_users = SparseOperator(data.bipartite())
-        self.to_items = SparseOperator(data.bipartite().transpose())
+        self.graph = SparseOperator(data.bipartite())
         self.histories = SparseOperator(data.interactions())
         self.history_means = SparseOperator(row_mean(data.interactions(), 1e-7))
 
@@ -77,9 +76,7 @@ class LGMRec(Recommender):
         return {name: product(self.features[name], weight) for name, weight in parts}
 
     def extract(self, fused: Fused) -> Hidden:
-        users, items = light_propagation(
-            self.to_users, self.user_embedding, self.item_embedding, self.config.num_layers
-        )
+        users, items = light_propagation(self.graph, self.user_embedding, self.item_embedding, self.config.num_layers)
         views = self._hypergraphs(items)
         states = torch.cat([views[f"{name}_states"] for name in fused])
         for features in fused.values():
@@ -94,7 +91,7 @@ class LGMRec(Recommender):
         """The last of `num_modal_layers` hops from the items' features and their means over each user's history."""
         users, items = self.history_means(features), features
         for _ in range(self.config.num_modal_layers):
-            users, items = self.to_users(items), self.to_items(users)
+            users, items = self.graph.adjacency.neighbours(users, items)
         return users, items
 
     def _hypergraphs(self, items: Float[Tensor, "I D"]) -> dict[str, Tensor]:
