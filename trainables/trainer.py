@@ -106,7 +106,7 @@ class Trainer:
             group = batches[first : first + width]
             memories: list[dict[str, Tensor]] = [{} for _ in group]
             closures = [self._closure(b, epoch, first + i, memories[i]) for i, b in enumerate(group)]
-            losses = self.update(closures, self.stepper, Moment(epoch, first))
+            losses = self.update(closures, self.stepper, Moment(epoch, first // width))
             for batch, memory in zip(group, memories, strict=True):
                 self.model.remember(batch, memory)
             steps.append(Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}))

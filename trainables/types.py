@@ -71,10 +71,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in the training a step stands: `epoch` from 1, `batch` the index from 0 of its first batch there."""
+    """Where in the training a step stands: `epoch` counts from 1, `step` within it from 0."""
 
     epoch: int
-    batch: int
+    step: int
 
 
 @runtime_checkable

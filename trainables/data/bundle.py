@@ -1,7 +1,7 @@
 """What a model learns from: training and validation pairs, features, graphs. Never a test row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
@@ -53,6 +53,7 @@ class DataBundle:
         train, valid: every user of `valid` occurs in `train`.
         features: modality -> [I, F] float32, in the order in which models see them.
         graphs: where `bipartite` and `item_knn` keep what they built.
+        graph_features: what graphs of items are built from, where that is not `features` (`with_features`).
     """
 
     name: str
@@ -64,15 +65,28 @@ class DataBundle:
     valid: Interactions
     features: Mapping[str, Float32[np.ndarray, "I _"]]
     graphs: GraphCache = field(default_factory=GraphCache)
+    graph_features: Mapping[str, Float32[np.ndarray, "I _"]] | None = None
 
     def __post_init__(self) -> None:
-        features = {modality: read_only(array) for modality, array in self.features.items()}
-        object.__setattr__(self, "features", MappingProxyType(features))
+        for name, held in (("features", self.features), ("graph_features", self.graph_features)):
+            if held is not None:
+                frozen = MappingProxyType({modality: read_only(array) for modality, array in held.items()})
+                object.__setattr__(self, name, frozen)
         object.__setattr__(self, "file_digests", MappingProxyType(dict(self.file_digests)))
 
     def __reduce__(self) -> tuple[type["DataBundle"], tuple[object, ...]]:
         plain = (self.name, self.digest, dict(self.file_digests), self.num_users, self.num_items)
-        return (DataBundle, (*plain, self.train, self.valid, dict(self.features), self.graphs))
+        graph_features = None if self.graph_features is None else dict(self.graph_features)
+        return (DataBundle, (*plain, self.train, self.valid, dict(self.features), self.graphs, graph_features))
+
+    def with_features(self, features: Mapping[str, np.ndarray], *, rebuild_graphs: bool) -> "DataBundle":
+        """Returns the bundle with other features of the same modalities, such as corrupted ones.
+
+        Args:
+            rebuild_graphs: whether graphs of items are built from the new features, or still from the present ones.
+        """
+        kept = None if rebuild_graphs else self.graph_features or self.features
+        return replace(self, features=features, graph_features=kept)
 
     def bipartite(self, epsilon: float = DEGREE_EPSILON) -> CsrArrays:
         """Returns R̂ [U, I] of the training pairs; see `normalised_bipartite`."""
@@ -95,7 +109,7 @@ class DataBundle:
         """
         if modality not in self.features:
             raise DataError(unknown_modality(self.name, modality, list(self.features)))
-        features = self.features[modality]
+        features = (self.graph_features or self.features)[modality]
         return self.graphs.fetch("item_knn", [features], {"k": k}, lambda: item_knn(features, k))
 
     def item_graph(self, k: int, image_weight: float) -> CsrArrays:

@@ -75,6 +75,10 @@ class FrozenFeatures(nn.Module):
         for name, array in features.items():
             self.register_buffer(f"{name}_features", shared_tensor(array), persistent=False)
 
+    def places(self) -> dict[str, str]:
+        """The buffer's name by modality."""
+        return {name: f"{name}_features" for name in self.names}
+
     def __getitem__(self, name: str) -> Float[Tensor, "I F"]:
         features: Tensor = getattr(self, f"{name}_features")
         return features
@@ -92,6 +96,10 @@ class ProjectedFeatures(nn.Module):
         self.names = tuple(features)
         self.tables = nn.ParameterList(torch.from_numpy(np.array(features[name])) for name in self.names)
         self.projections = nn.ModuleList(project(features[name].shape[1]) for name in self.names)
+
+    def places(self) -> dict[str, str]:
+        """The parameter's name by modality."""
+        return {name: f"tables.{index}" for index, name in enumerate(self.names)}
 
     def forward(self, items: Int[Tensor, " R"] | None = None) -> dict[str, Float[Tensor, "I D"]]:
         """Projected features by modality, of all items or of the given ones among zeros."""

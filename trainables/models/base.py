@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainables.data.bundle import DataBundle
 from trainables.errors import ModelError
+from trainables.layers.features import FrozenFeatures, ProjectedFeatures
 from trainables.types import Batch, Fused, Hidden, Losses
 
 
@@ -94,6 +95,27 @@ class Recommender(nn.Module, ABC):
         """
         users = batch.users if limit is None else torch.unique(batch.users[:limit])
         return {"scores": self.score(hidden, users)}
+
+    def feature_tables(self) -> Mapping[str, Mapping[str, slice]]:
+        """Where the modality features are: name of a buffer or parameter [I, _] -> modality -> its columns there.
+
+        Robustness perturbs them (AMR in training, corruptions after it). Default: whatever `FrozenFeatures` and
+        `ProjectedFeatures` hold; empty for a model without modalities.
+        """
+        held = [
+            (f"{place}.{name}", modality)
+            for place, module in self.named_modules()
+            if isinstance(module, FrozenFeatures | ProjectedFeatures)
+            for modality, name in module.places().items()
+        ]
+        return {name: {modality: slice(None)} for name, modality in held}
+
+    def item_tables(self) -> Mapping[str, slice]:
+        """Where the trainable embeddings of items are: parameter [_, D] -> its rows that belong to items.
+
+        Default: `item_embedding`, where there is one.
+        """
+        return {"item_embedding": slice(None)} if hasattr(self, "item_embedding") else {}
 
     def require_negatives(self, batch: Batch) -> None:
         """Raises ModelError when a batch for a ranking loss has no negatives."""

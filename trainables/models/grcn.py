@@ -1,6 +1,6 @@
 """GRCN: the user-item graph, refined by how well users' modal preferences match their items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Literal
 
@@ -65,6 +65,9 @@ class GRCN(Recommender):
             linear_xavier_normal(width, size, generator, zero_bias=False) for width in widths
         )
         self.edges = BipartiteEdges(data.interactions())
+
+    def item_tables(self) -> Mapping[str, slice]:
+        return {"embedding": slice(self.sizes[0], None)}
 
     def fuse(self, batch: Batch | None = None) -> Fused:
         fused = {}

@@ -1,5 +1,6 @@
 """MMGCN: one graph network per modality over the user-item graph."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -64,6 +65,9 @@ class MMGCN(Recommender):
         if config.compat == "mmrec":
             for untrained in (self.embedding, *(network.preference for network in self.networks)):
                 untrained.requires_grad_(False)
+
+    def item_tables(self) -> Mapping[str, slice]:
+        return {"embedding": slice(self.sizes[0], None)}
 
     def fuse(self, batch: Batch | None = None) -> Fused:
         fused = {}

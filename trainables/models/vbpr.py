@@ -1,5 +1,8 @@
 """VBPR: matrix factorisation whose item vectors carry a projection of the modality features."""
 
+from collections.abc import Mapping
+from itertools import accumulate
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -38,10 +41,16 @@ class VBPR(Recommender):
         self.item_embedding = xavier_uniform(data.num_items, size, generator)
         joint = torch.cat([shared_tensor(features) for features in data.features.values()], dim=1)
         self.register_buffer("features", joint, persistent=False)
+        ends = list(accumulate(features.shape[1] for features in data.features.values()))
+        starts = [0, *ends[:-1]]
+        self.columns = {name: slice(*ends) for name, *ends in zip(data.features, starts, ends, strict=True)}
         self.projection = linear_xavier_normal(joint.shape[1], size, generator, zero_bias=True)
 
     def fuse(self, batch: Batch | None = None) -> Fused:
         return {"joint": project_rows(self.features, self.projection, batch_items(batch))}
+
+    def feature_tables(self) -> Mapping[str, Mapping[str, slice]]:
+        return {"features": self.columns}
 
     def extract(self, fused: Fused) -> Hidden:
         return Hidden(self.user_embedding, torch.cat([self.item_embedding, fused["joint"]], dim=1))

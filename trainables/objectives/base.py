@@ -30,6 +30,13 @@ class Objective(nn.Module, ABC):
     def __init__(self, config: ObjectiveConfig, widths: Mapping[str, int], generator: torch.Generator) -> None:
         super().__init__()
 
+    def start_epoch(self, epoch: int) -> None:
+        """Hears which epoch begins, counted from 1; also of a resumed trial's first. Default: nothing."""
+
+    def gradient_evaluations(self, epoch: int) -> int:
+        """Forward + backward passes of the model that one loss costs in that epoch. Default: 1."""
+        return 1
+
     @abstractmethod
     def forward(self, model: Recommender, batch: Batch) -> Losses:
         """The losses of one batch at the model's current weights."""

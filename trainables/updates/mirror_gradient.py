@@ -36,7 +36,7 @@ class MirrorGradient(Update):
     def __call__(self, closures: Sequence[Closure], stepper: Stepper, now: Moment) -> Losses:
         (closure,) = closures
         losses = closure()
-        if now.batch % self.beta:
+        if now.step % self.beta:
             stepper.gradients(losses.total)
             stepper.step()
             return losses

@@ -55,7 +55,7 @@ class GoldenProblem:
         """Weights after each step."""
         stepper, trajectory = self.stepper(), []
         for k in batches:
-            update([self.closure(k)], stepper, Moment(epoch=1, batch=k))
+            update([self.closure(k)], stepper, Moment(epoch=1, step=k))
             trajectory.append([weight.detach().numpy().copy() for weight in self.weights])
         return trajectory
 

@@ -48,7 +48,7 @@ class Problem:
         stepper = Stepper(self.weights, makers[optimizer](self.weights))
         for group in groups:
             closures = [self.closure([k % 8, (k + 1) % 8, (k + 2) % 8], seed=k) for k in group]
-            update(closures, stepper, Moment(1, group[0]))
+            update(closures, stepper, Moment(1, group[0] // update.batches_per_step))
         self.evaluations = stepper.gradient_evaluations
         return [weight.detach().clone() for weight in self.weights]
 
