@@ -9,11 +9,16 @@ import jaxtyping
 # Before anything of `trainables` is imported: every annotated shape is then checked at every call.
 jaxtyping.install_import_hook("trainables", "beartype.beartype")
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from trainables.data.bundle import DataBundle, Interactions  # noqa: E402
+
+# No example is timed: on a busy machine a first call may take long, and a test would fail by chance.
+hypothesis.settings.register_profile("recsweep", deadline=None)
+hypothesis.settings.load_profile("recsweep")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

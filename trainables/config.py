@@ -39,6 +39,8 @@ class TrainConfig(BaseModel):
     """Validation metric that early stopping and the search look at."""
     mode: Literal["max", "min"] = "max"
     """Whether more or less of the metric is better."""
+    init_from: str | None = None
+    """Folder of a checkpoint of the same model, whose best weights are this trial's first ones; None draws them."""
 
 
 @dataclass(frozen=True)

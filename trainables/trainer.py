@@ -2,12 +2,16 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables import checkpoints
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle, Interactions
 from trainables.data.sampling import EpochSampler
@@ -23,6 +27,9 @@ from trainables.updates.base import Stepper
 
 EXPLOSION = 1e4
 """An epoch's mean loss beyond this many times the very first step's (or 1, if that is more) counts as divergence."""
+
+
+_Numbered: TypeAlias = tuple[int, Batch]
 
 
 class Trainer:
@@ -51,12 +58,15 @@ class Trainer:
         model_type, objective_type = MODELS[config.model_name], OBJECTIVES[config.objective_name]
         model = model_type(config.model, data, torch_stream(config.seed, "init", 0))  # type: ignore[call-arg, arg-type]
         self.model = model.to(self.device, dtype)
+        if config.train.init_from is not None:
+            self._start_from(Path(config.train.init_from))
         with torch.no_grad():
             widths = {name: h.shape[1] for name, h in self.model.eval().fuse().items()}
         objective = objective_type(config.objective, widths, torch_stream(config.seed, "init", 1))
         self.objective = objective.to(self.device, dtype)
-        params = [p for p in (*self.model.parameters(), *self.objective.parameters()) if p.requires_grad]
-        self.stepper = Stepper(params, config.optimizer.build(params))
+        self.objective.check(self.model)
+        self.stepper = self._make_stepper()
+        self._normalisations = [part for part in self.model.modules() if isinstance(part, _BatchNorm)]
         self.update = UPDATES[config.update_name](config.update)
         self.sampler = EpochSampler(data.train, data.num_users, data.num_items, negatives=self.model.uses_negatives)
         self.evaluator = RankingEvaluator(data.train, data.valid, data.num_items)
@@ -65,9 +75,28 @@ class Trainer:
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
 
+    def _start_from(self, folder: Path) -> None:
+        """Takes the best weights of a trial of the same model, or its last ones where it was never validated."""
+        stored, _ = checkpoints.load(folder, self.device)
+        try:
+            self.model.load_state_dict(stored["best_weights"] or stored["model"])
+        except (KeyError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise ModelError(
+                f"train.init_from must name a checkpoint of a {self.config.model_name} of the same sizes, but {folder} "
+                f"does not fit: {first}"
+            ) from None
+
+    def _make_stepper(self) -> Stepper:
+        parts = [*self.model.named_parameters(), *self.objective.named_parameters(prefix="objective")]
+        trained = {name: param for name, param in parts if param.requires_grad}
+        optimizer = self.config.optimizer
+        params = list(trained.values())
+        return Stepper(params, optimizer.build(params), names=list(trained), clip_norm=optimizer.clip_norm)
+
     @property
     def batches_per_epoch(self) -> int:
-        """⌈E / batch size⌉; the last batch is short, none is dropped."""
+        """⌈E / batch size⌉ of one pass over the data; the last batch is short, none is dropped."""
         return -(-len(self.data.train) // self.config.train.batch_size)
 
     def run_epoch(self) -> EpochReport:
@@ -93,21 +122,39 @@ class Trainer:
         return EpochReport(epoch, losses, validation, self.progress.done(train), self.progress.as_dict())
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self._start_epoch(epoch)
+        steps = self._run_steps(self._groups(epoch), epoch)
+        self.progress.samples += self.update.passes * len(self.data.train)
+        return self._mean_losses(epoch, steps) | {
+            f"update/{name}": value for name, value in self.update.diagnostics().items()
+        }
+
+    def _start_epoch(self, epoch: int) -> None:
         self.model.train()
         self.model.start_epoch(epoch, numpy_stream(self.config.seed, "graph", epoch))
-        steps = self._run_steps(self._batches(epoch), epoch)
-        self.progress.samples += len(self.data.train)
-        return self._mean_losses(epoch, steps)
+        self.objective.start_epoch(epoch)
+        self.stepper.evaluations_per_loss = self.objective.gradient_evaluations(epoch)
+        self.stepper.learning_rate = self.config.optimizer.learning_rate_in(epoch)
 
-    def _run_steps(self, batches: Sequence[Batch], epoch: int) -> list[Losses]:
-        width = self.update.batches_per_step
+    def _groups(self, epoch: int) -> list[Sequence[_Numbered]]:
+        """The batches of each step, numbered so that every batch of the epoch has a number of its own."""
+        passes = []
+        for index in range(self.update.passes):
+            batches = self._batches(epoch, index)
+            passes.append(list(enumerate(batches, start=index * len(batches))))
+        if len(passes) > 1:
+            return list(zip(*passes, strict=True))
+        (numbered,), width = passes, self.update.batches_per_step
+        return [numbered[first : first + width] for first in range(0, len(numbered), width)]
+
+    def _run_steps(self, groups: Sequence[Sequence[_Numbered]], epoch: int) -> list[Losses]:
         steps: list[Losses] = []
-        for first in range(0, len(batches), width):
-            group = batches[first : first + width]
+        for step, group in enumerate(groups):
             memories: list[dict[str, Tensor]] = [{} for _ in group]
-            closures = [self._closure(b, epoch, first + i, memories[i]) for i, b in enumerate(group)]
-            losses = self.update(closures, self.stepper, Moment(epoch, first // width))
-            for batch, memory in zip(group, memories, strict=True):
+            pairs = zip(group, memories, strict=True)
+            closures = [self._closure(batch, epoch, index, memory) for (index, batch), memory in pairs]
+            losses = self.update(closures, self.stepper, Moment(epoch, step))
+            for (_, batch), memory in zip(group, memories, strict=True):
                 self.model.remember(batch, memory)
             steps.append(Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}))
         return steps
@@ -117,22 +164,22 @@ class Trainer:
 
         Moves the weights: a trainer that rehearsed is not to be trained on.
         """
-        self.model.train()
-        self.model.start_epoch(1, numpy_stream(self.config.seed, "graph", 1))
-        batches = self._batches(1)[:most_batches]
-        self._run_steps(batches[:2], 1)
+        self._start_epoch(1)
+        groups = self._groups(1)[: -(-most_batches // self.update.batches_per_step)]
+        self._run_steps(groups[:2], 1)
         before, start = self.stepper.gradient_evaluations, time.perf_counter()
-        self._run_steps(batches, 1)
+        self._run_steps(groups, 1)
         trained = time.perf_counter()
         self.evaluate(self.evaluator)
         evaluated = time.perf_counter()
         return (trained - start) / (self.stepper.gradient_evaluations - before), evaluated - trained
 
-    def _batches(self, epoch: int) -> list[Batch]:
-        seed = self.config.seed
+    def _batches(self, epoch: int, index: int) -> list[Batch]:
+        """The shuffled batches of one of an epoch's passes over the data; every update has the first in common."""
+        seed, place = self.config.seed, (epoch, index) if index else (epoch,)
         drawn = self.sampler.epoch(
-            numpy_stream(seed, "batches", epoch),
-            numpy_stream(seed, "negatives", epoch),
+            numpy_stream(seed, "batches", *place),
+            numpy_stream(seed, "negatives", *place),
             1 if self.model.uses_negatives else 0,
         )
         columns = [torch.from_numpy(column).to(self.device) for column in drawn]
@@ -147,7 +194,7 @@ class Trainer:
             nonlocal draw, passes
             draw, passes = draw + fresh, passes + 1
             devices = [self.device] if self.device.type == "cuda" else []
-            with torch.random.fork_rng(devices):
+            with torch.random.fork_rng(devices), _frozen_statistics(self._normalisations if passes > 1 else ()):
                 torch.manual_seed(stream_seed(self.config.seed, "noise", epoch, index, draw if fresh else 0))
                 losses: Losses = self.objective(self.model, batch)
             if passes == 1:
@@ -233,3 +280,16 @@ class Trainer:
         self.progress = Progress.from_dict(numbers)
         self.stepper.gradient_evaluations = self.progress.gradient_evaluations
         self.stepper.optimizer_steps = self.progress.optimizer_steps
+
+
+@contextmanager
+def _frozen_statistics(normalisations: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Keeps the running statistics of batch normalisations, which a batch's further passes must not count into."""
+    tracking = [part.track_running_stats for part in normalisations]
+    for part in normalisations:
+        part.track_running_stats = False
+    try:
+        yield
+    finally:
+        for part, tracked in zip(normalisations, tracking, strict=True):
+            part.track_running_stats = tracked

@@ -3,15 +3,17 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from trainables import checkpoints
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle, Interactions
-from trainables.errors import Diverged, ModelError
+from trainables.errors import Diverged, ModelError, TrainableError
 from trainables.trainer import EXPLOSION, Trainer
 from trainables.types import Batch, Closure, Losses, Moment
 from trainables.updates import UPDATES
@@ -107,6 +109,102 @@ def test_all_updates_see_the_same_batches_and_start_from_the_same_weights(update
     for _ in range(2):
         expected, seen = batches_of(plain), batches_of(other)
         assert len(expected) == len(seen) == 5 and all(map(same, expected, seen))
+
+
+@pytest.mark.parametrize("update", ["sam_plus", "bsam_plus"])
+def test_independent_pairs_take_their_second_batches_from_another_pass(update: str, toy: DataBundle) -> None:
+    plain = batches_of(trainer(toy))
+    trial = trainer(toy, update__name=update, update__pairing="independent")
+    mixed, count = batches_of(trial), len(plain)
+    assert len(mixed) == 2 * count
+    assert all(same(first, alone) for first, alone in zip(mixed[::2], plain, strict=True))
+    for batches in (mixed[::2], mixed[1::2]):
+        pairs = [(int(u), int(i)) for batch in batches for u, i in zip(batch.users, batch.positives, strict=True)]
+        assert sorted(pairs) == sorted(zip(toy.train.users.tolist(), toy.train.items.tolist(), strict=True))
+    assert not any(same(first, second) for first, second in zip(mixed[::2], mixed[1::2], strict=True))
+    assert trial.progress.samples == 2 * len(toy.train)
+    assert trial.progress.optimizer_steps == count and trial.progress.gradient_evaluations == 3 * count
+
+
+def test_every_batch_of_an_epoch_draws_its_own_noise(toy: DataBundle) -> None:
+    """Also the batches of a second pass, which have numbers of their own."""
+    trial, seen = trainer(toy, update__name="sam_plus", update__pairing="independent"), []
+    trial.objective.register_forward_pre_hook(lambda module, inputs: seen.append(float(torch.rand(1))))
+    trial.run_epoch()
+    assert len(set(seen)) == 2 * trial.batches_per_epoch and len(seen) == 3 * trial.batches_per_epoch
+
+
+def test_the_learning_rate_follows_its_schedule_also_after_a_restart(toy: DataBundle) -> None:
+    schedule = {"optimizer__decay": 0.25, "optimizer__decay_epochs": 2, "optimizer__learning_rate": 0.8}
+    trial, found = trainer(toy, **schedule), []
+    for _ in range(3):
+        trial.run_epoch()
+        found.append(trial.stepper.learning_rate)
+    assert found == pytest.approx([0.8, 0.4, 0.2])
+    other = trainer(toy, **schedule)
+    other.restore(*trial.state())
+    other.run_epoch()
+    assert other.stepper.learning_rate == pytest.approx(0.1)
+
+
+def test_a_clipped_trial_moves_less(toy: DataBundle) -> None:
+    numbers = {"optimizer__name": "sgd", "optimizer__learning_rate": 1.0}
+    moved = []
+    for clip in (0.0, 1e-3):
+        trial = trainer(toy, optimizer__clip_norm=clip, **numbers)
+        before = [param.detach().clone() for param in trial.stepper.params]
+        trial.run_epoch()
+        moved.append(
+            sum(float((a - b).detach().abs().sum()) for a, b in zip(trial.stepper.params, before, strict=True))
+        )
+    assert 0 < moved[1] < moved[0]
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad", "sgd"])
+def test_every_optimizer_learns_and_resumes(name: str, toy: DataBundle, tmp_path: Path) -> None:
+    first, second = (trainer(toy, optimizer__name=name, optimizer__learning_rate=0.05) for _ in range(2))
+    losses = [first.run_epoch().losses["loss"] for _ in range(2)]
+    checkpoints.save(tmp_path / "trial", *first.state())
+    second.restore(*checkpoints.load(tmp_path / "trial", torch.device("cpu")))
+    assert first.run_epoch().losses == second.run_epoch().losses and losses[1] < losses[0]
+
+
+def test_what_the_update_observed_is_reported_beside_the_losses(toy: DataBundle) -> None:
+    losses = trainer(toy, update__name="bsam").run_epoch().losses
+    assert {"update/cosine", "update/coefficient", "update/rise", "update/inactive", "update/unperturbed"} <= set(
+        losses
+    )
+    assert not any(name.startswith("update/") for name in trainer(toy).run_epoch().losses)
+
+
+def test_a_trial_starts_from_the_best_weights_of_another(toy: DataBundle, tmp_path: Path) -> None:
+    first = trainer(toy)
+    for _ in range(3):
+        first.run_epoch()
+    checkpoints.save(tmp_path / "trial", *first.state())
+    second = trainer(toy, train__init_from=str(tmp_path / "trial"), update__name="sam")
+    assert all(torch.equal(value, first.best_weights[name]) for name, value in second.model.state_dict().items())
+    assert second.progress.epoch == 0
+    with pytest.raises(ModelError, match=r"train.init_from must name a checkpoint of a vbpr of the same sizes"):
+        trainer(toy, train__init_from=str(tmp_path / "trial"), model__embedding_size=5)
+    with pytest.raises(TrainableError, match="must hold"):
+        trainer(toy, train__init_from=str(tmp_path / "nothing"))
+
+
+def test_running_statistics_count_a_batch_once(toy: DataBundle) -> None:
+    """None of the models has a batch normalisation; one that had it must not see SAM's second pass."""
+    counts = []
+    for update in ("descent", "sam", "bsam_plus", "mirror_gradient"):
+        trial = trainer(toy, update__name=update)
+        norm = torch.nn.BatchNorm1d(4)
+        trial.model.add_module("norm", norm)
+        trial._normalisations = [norm]
+        fuse = trial.model.fuse
+        trial.model.fuse = lambda batch=None, fuse=fuse, norm=norm: {k: norm(v) for k, v in fuse(batch).items()}  # type: ignore[method-assign]
+        trial.run_epoch()
+        counts.append(int(norm.num_batches_tracked))
+        assert norm.track_running_stats
+    assert counts == [trial.batches_per_epoch] * 4
 
 
 def test_an_epoch_trains_every_interaction_once_with_negatives_the_user_has_not_met(toy: DataBundle) -> None:

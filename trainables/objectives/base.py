@@ -37,6 +37,13 @@ class Objective(nn.Module, ABC):
         """Forward + backward passes of the model that one loss costs in that epoch. Default: 1."""
         return 1
 
+    def check(self, model: Recommender) -> None:
+        """Returns if the objective can work with the model; the trainer asks once. Default: it can.
+
+        Raises:
+            ModelError: it cannot.
+        """
+
     @abstractmethod
     def forward(self, model: Recommender, batch: Batch) -> Losses:
         """The losses of one batch at the model's current weights."""

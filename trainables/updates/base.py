@@ -3,16 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from trainables.types import Closure, Losses, Moment
-
-Gradients: TypeAlias = list[Tensor | None]
-"""One entry a parameter, in the stepper's order; None where the loss does not depend on it."""
+from trainables.updates.vectors import Gradients
 
 
 class UpdateConfig(BaseModel):
@@ -26,13 +24,31 @@ class Stepper:
 
     Attributes:
         params: the weights that the optimiser moves.
+        names: their names, in the same order.
+        evaluations_per_loss: forward + backward passes that one loss costs (AMR's costs two).
         gradient_evaluations: forward + backward passes of one batch so far.
         optimizer_steps: steps of the base optimiser so far.
     """
 
-    def __init__(self, params: Iterable[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        optimizer: torch.optim.Optimizer,
+        *,
+        names: Sequence[str] | None = None,
+        clip_norm: float = 0.0,
+    ) -> None:
+        """Takes the weights and their optimiser.
+
+        Args:
+            names: of the parameters; by default their numbers.
+            clip_norm: largest global L2 norm of the gradient that a step uses; 0 for any.
+        """
         self.params = list(params)
+        self.names = list(names) if names is not None else [str(index) for index in range(len(self.params))]
         self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.evaluations_per_loss = 1
         self.gradient_evaluations = 0
         self.optimizer_steps = 0
 
@@ -40,7 +56,7 @@ class Stepper:
         """Replaces every weight's gradient by that of the loss; None where the loss does not depend on the weight."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.gradient_evaluations += 1
+        self.gradient_evaluations += self.evaluations_per_loss
         if any(param.grad is not None and param.grad.is_sparse for param in self.params):
             raise RuntimeError("gradients must be dense: build embeddings with sparse=False")
 
@@ -48,15 +64,35 @@ class Stepper:
         """The gradients of the last call, handed over: the next `gradients` leaves them alone."""
         return [param.grad for param in self.params]
 
-    def put(self, gradients: Gradients) -> None:
+    def put(self, gradients: Sequence[Tensor | None]) -> None:
         """Sets the gradients that the next `step` will use."""
         for param, gradient in zip(self.params, gradients, strict=True):
             param.grad = gradient
 
-    def step(self) -> None:
-        """One step of the base optimiser with the current gradients."""
+    def step(self, *, clip: bool = True) -> None:
+        """One step of the base optimiser with the current gradients, clipped to `clip_norm` unless told not to."""
+        if clip and self.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.params, self.clip_norm)
         self.optimizer.step()
         self.optimizer_steps += 1
+
+    def move(self, factor: float) -> None:
+        """θ + factor·learning rate·gradient, past the optimiser and its state; counts as a step."""
+        with torch.no_grad():
+            for param, gradient in zip(self.params, self.take(), strict=True):
+                if gradient is not None:
+                    param.add_(gradient, alpha=factor * self.learning_rate)
+        self.optimizer_steps += 1
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimiser's present step size γ."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
 
 
 class Update(ABC):
@@ -67,9 +103,15 @@ class Update(ABC):
     updates mean the same.
 
     Every update is built as `SomeUpdate(config)`, with a config of its own class `Config`.
+
+    Attributes:
+        batches_per_step: closures that a step takes.
+        passes: shuffled passes over the data in an epoch. 1: a step's batches follow each other in the one pass;
+            otherwise as many as `batches_per_step`, and a step takes one batch of each.
     """
 
-    batches_per_step: ClassVar[int] = 1
+    batches_per_step: int = 1
+    passes: int = 1
 
     class Config(UpdateConfig):
         """The update's numbers; each update extends it."""
@@ -83,7 +125,11 @@ class Update(ABC):
 
     @abstractmethod
     def gradient_evaluations(self, batches: int) -> int:
-        """Gradient evaluations of an epoch of that many batches, exactly (strategies.md §11)."""
+        """Losses whose gradient is taken in an epoch of that many batches, exactly (strategies.md §11)."""
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """What was observed of the steps since the last call, by name. Default: nothing."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values that a resumed trial needs. Default: none."""

@@ -1,64 +1,108 @@
 """The "+" form of any member of the SAM family: a perturbed batch mixed with a plain one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
-from torch import Tensor
 
 from trainables.types import Closure, Losses, Moment
-from trainables.updates.ascent import Ascent
-from trainables.updates.base import Stepper, Update, UpdateConfig, displaced
+from trainables.updates.asam import ASAM
+from trainables.updates.ascent import Ascent, AscentConfig
+from trainables.updates.base import Stepper, Update
 from trainables.updates.bsam import BSAM
+from trainables.updates.fisher_sam import FisherSAM
+from trainables.updates.friendly_sam import FriendlySAM
 from trainables.updates.sam import SAM
+from trainables.updates.vectors import Gradients, global_norm, mixed, scaled
 
 
-class MixedConfig(UpdateConfig):
+class MakesAscent(Protocol):
+    """A member's class: builds the member from its numbers."""
+
+    def __call__(self, config: Any) -> Ascent: ...
+
+
+class MixedConfig(AscentConfig):
     """What the "+" adds to its member's numbers."""
 
     kappa: float = Field(default=0.6, ge=0, le=1)
-    """κ: share of the perturbed gradient; 1 - κ is the share of the second batch's plain one."""
+    """κ: share of the perturbed gradient; 1 - κ is the share of the plain one."""
+    pairing: Literal["consecutive", "independent", "same_batch"] = "consecutive"
+    """Where the plain gradient comes from: the next batch of the same pass over the data, with half the steps; a
+    second shuffled pass; or the perturbed batch itself."""
+
+
+class MemoryMixedConfig(MixedConfig):
+    """What the "+" adds to a member that has a moving average."""
+
+    ema_batches: Literal["first", "both"] = "first"
+    """Whether the average sees the perturbed batch only, as printed, or the plain one too."""
 
 
 class Mixed(Update):
-    """Steps with κ·g̃1 + (1-κ)·g2: the perturbed gradient of one batch and the plain gradient of the next.
+    """Steps with κ·g̃1 + (1-κ)·g2: the perturbed gradient of one batch and the plain gradient of another.
 
-    Paper: BSAM+ of the BSAM paper (TKDE 2025, Algorithm 1), here for every member of the family. Two consecutive,
-    disjoint batches make one step, so an epoch has half the optimiser steps and 1.5 gradient evaluations a batch
-    (strategies.md §5.4). Moving averages see the first batch only. An odd last batch takes the member's own step.
+    Paper: BSAM+ of the BSAM paper (TKDE 2025, Algorithm 1), here for every member of the family (strategies.md §5.4).
+    The paper only says that two batches are sampled. By default they are consecutive and disjoint, so an epoch has
+    half the optimiser steps and 1.5 gradient evaluations a batch, and an odd last batch takes the member's own step;
+    `independent` takes the second from another pass, with all the steps and 3 evaluations a batch. `same_batch` costs
+    what the member does. Without a perturbation (`interval`) a step mixes the two plain gradients.
     """
 
-    batches_per_step: ClassVar[int] = 2
+    Member: ClassVar[MakesAscent]
 
-    def __init__(self, member: Ascent, kappa: float) -> None:
-        self.member = member
-        self.kappa = kappa
+    class Config(MixedConfig):
+        """Numbers of the member and the mixture."""
+
+    def __init__(self, config: MixedConfig) -> None:
+        self.config = config
+        self.member = self.Member(config)
+        self.batches_per_step = 1 if config.pairing == "same_batch" else 2
+        self.passes = 2 if config.pairing == "independent" else 1
 
     def __call__(self, closures: Sequence[Closure], stepper: Stepper, now: Moment) -> Losses:
-        if len(closures) == 1:
+        if len(closures) < self.batches_per_step:
             return self.member(closures, stepper, now)
-        first, second = closures
+        first, *others = closures
         losses = first()
         stepper.gradients(losses.total)
-        offsets = self.member.offsets(stepper.take())
-        stepper.gradients(second().total)
-        plain = stepper.take()
-        with displaced(stepper.params, offsets):
-            stepper.gradients(first().total)
-        stepper.put([self._mix(*pair) for pair in zip(stepper.take(), plain, strict=True)])
+        gradients, loss = stepper.take(), float(losses.total.detach())
+        offsets = self._offsets(gradients, loss, stepper, now)
+        plain = self._plain(others, gradients, stepper)
+        perturbed = gradients
+        if offsets is not None:
+            self.member.look_ahead(first, stepper, offsets, loss)
+            perturbed = stepper.take()
+        stepper.put(mixed(perturbed, plain, self.config.kappa))
         stepper.step()
         return losses
 
-    def _mix(self, perturbed: Tensor | None, plain: Tensor | None) -> Tensor | None:
-        if perturbed is None and plain is None:
-            return None
-        if perturbed is None:
-            return (1 - self.kappa) * plain if plain is not None else None
-        mixed = self.kappa * perturbed
-        return mixed if plain is None else mixed.add_(plain, alpha=1 - self.kappa)
+    def _offsets(self, gradients: Gradients, loss: float, stepper: Stepper, now: Moment) -> Gradients | None:
+        if self.member.perturbs(now):
+            return self.member.offsets(gradients, loss, stepper, now)
+        self.member.direction.observe(gradients, loss)
+        return None
+
+    def _plain(self, others: Sequence[Closure], gradients: Gradients, stepper: Stepper) -> Gradients:
+        """The gradient at θ that is mixed in: of the second batch, or the first one's own."""
+        if not others:
+            return gradients
+        losses = others[0]()
+        stepper.gradients(losses.total)
+        plain = stepper.take()
+        if isinstance(self.config, MemoryMixedConfig) and self.config.ema_batches == "both":
+            self.member.direction.observe(plain, float(losses.total.detach()))
+        return plain
 
     def gradient_evaluations(self, batches: int) -> int:
-        return 3 * (batches // 2) + self.member.gradient_evaluations(batches % 2)
+        if self.config.pairing == "same_batch":
+            return self.member.gradient_evaluations(batches)
+        if self.config.pairing == "independent":
+            return 2 * batches + self.member.perturbed_steps(batches)
+        return batches + self.member.perturbed_steps(-(-batches // 2))
+
+    def diagnostics(self) -> Mapping[str, float]:
+        return self.member.diagnostics()
 
     def state_dict(self) -> dict[str, Any]:
         return self.member.state_dict()
@@ -70,18 +114,72 @@ class Mixed(Update):
 class SAMPlus(Mixed):
     """SAM+ (BSAM paper, Table II): SAM mixed with the next batch's plain gradient."""
 
-    class Config(SAM.Config, MixedConfig):
-        """SAM's numbers and κ."""
+    Member = SAM
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(SAM(config), config.kappa)
+    class Config(SAM.Config, MixedConfig):
+        """SAM's numbers and the mixture's."""
+
+
+class ASAMPlus(Mixed):
+    """ASAM+ (BSAM paper, Table II): ASAM mixed with the next batch's plain gradient."""
+
+    Member = ASAM
+
+    class Config(ASAM.Config, MixedConfig):
+        """ASAM's numbers and the mixture's."""
+
+
+class FisherSAMPlus(Mixed):
+    """Fisher SAM+ (BSAM paper, Table II): Fisher SAM mixed with the next batch's plain gradient."""
+
+    Member = FisherSAM
+
+    class Config(FisherSAM.Config, MixedConfig):
+        """Fisher SAM's numbers and the mixture's."""
+
+
+class FriendlySAMPlus(Mixed):
+    """Friendly SAM mixed with the next batch's plain gradient; not in the paper, the control of BSAM+."""
+
+    Member = FriendlySAM
+
+    class Config(FriendlySAM.Config, MemoryMixedConfig):
+        """Friendly SAM's numbers and the mixture's."""
 
 
 class BSAMPlus(Mixed):
     """BSAM+ (BSAM paper, Algorithm 1): BSAM mixed with the next batch's plain gradient."""
 
-    class Config(BSAM.Config, MixedConfig):
-        """BSAM's numbers and κ."""
+    Member = BSAM
+
+    class Config(BSAM.Config, MemoryMixedConfig):
+        """BSAM's numbers and the mixture's."""
+
+
+class GNP(Mixed):
+    """Gradient norm penalty: SAM's gradient mixed with the same batch's plain one.
+
+    Paper: Zhao, Zhang and Hu, "Penalizing Gradient Norm for Efficiently Improving Generalization in Deep Learning",
+    ICML 2022, eq. (10); κ is the paper's α, ρ its r (strategies.md §4.5). The released code divides the plain gradient
+    by its norm where its configuration says so, which `normalised` does; the formula does not.
+    """
+
+    Member = SAM
+
+    class Config(MixedConfig):
+        """GNP's numbers."""
+
+        kappa: float = Field(default=0.8, ge=0, le=1)
+        """α: share of the gradient at θ + r·g/‖g‖."""
+        pairing: Literal["same_batch"] = "same_batch"
+        """The plain gradient is that of the same batch."""
+        normalised: bool = False
+        """Whether the plain gradient is divided by its norm, as in the released code's default."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(BSAM(config), config.kappa)
+        super().__init__(config)
+        self.normalised = config.normalised
+
+    def _plain(self, others: Sequence[Closure], gradients: Gradients, stepper: Stepper) -> Gradients:
+        norm = global_norm(gradients)
+        return scaled(gradients, 1 / norm) if self.normalised and norm > 0 else gradients

@@ -1,7 +1,8 @@
 """Sharpness-aware minimisation."""
 
-from trainables.updates.ascent import Ascent
-from trainables.updates.base import Gradients
+from trainables.updates.ascent import Ascent, AscentConfig
+from trainables.updates.directions import GradientDirection
+from trainables.updates.metrics import Euclidean
 
 
 class SAM(Ascent):
@@ -12,5 +13,5 @@ class SAM(Ascent):
     where the second pass gave no gradient.
     """
 
-    def direction(self, gradients: Gradients) -> Gradients:
-        return gradients
+    def __init__(self, config: AscentConfig) -> None:
+        super().__init__(config, GradientDirection(), Euclidean())

@@ -49,7 +49,7 @@ class GoldenProblem:
 
     def stepper(self) -> Stepper:
         optimizer = BASES[self.meta["base"]](self.weights, **self.meta["base_kwargs"])
-        return Stepper(self.weights, optimizer)
+        return Stepper(self.weights, optimizer, names=self.names)
 
     def run(self, update: Update, batches: Sequence[int]) -> list[list[np.ndarray]]:
         """Weights after each step."""

@@ -1,6 +1,8 @@
 """Trajectories of official implementations, in float64, to 1e-10."""
 
+import json
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -8,44 +10,74 @@ import pytest
 import torch
 
 from trainables.types import Moment
+from trainables.updates.asam import ASAM
 from trainables.updates.base import Update
+from trainables.updates.friendly_sam import FriendlySAM
 from trainables.updates.mirror_gradient import MirrorGradient
 from trainables.updates.sam import SAM
 
 TOLERANCE = 1e-10
+PROBLEMS = ("mlp", "quadratic")
+BASES = ("sgd", "sgdm_wd", "adam", "adam_wd")
 
-SAM_CASES = [
-    *(
-        f"davda_sam/{problem}__{base}__rho{rho}"
-        for problem in ("mlp", "quadratic")
-        for base in ("sgd", "sgdm_wd", "adam", "adam_wd")
-        for rho in ("0.05", "0.5")
-    ),
-    *(
-        f"samsung_sam/{problem}__{base}__rho0.05"
-        for problem in ("mlp", "quadratic")
-        for base in ("sgd", "sgdm_wd", "adam", "adam_wd")
-    ),
+ASCENT_NUMBERS = {
+    "davda_sam": ("rho0.05", "rho0.5"),
+    "samsung_sam": ("rho0.05",),
+    "davda_asam": ("rho0.5",),
+    "samsung_asam": ("rho0.5_eta0.0", "rho0.5_eta0.01"),
+    "nblt_fsam": ("rho0.05_sigma1.0_lmbda0.9", "rho0.2_sigma0.5_lmbda0.6", "rho0.2_sigma1.0_lmbda0.6"),
+}
+ASCENT_CASES = [
+    f"{family}/{problem}__{base}__{numbers}"
+    for family, known in ASCENT_NUMBERS.items()
+    for problem, base, numbers in product(PROBLEMS, BASES, known)
 ]
 MIRROR_CASES = [
     f"mirror_gradient/{problem}__{base}__{numbers}"
-    for problem in ("mlp", "quadratic")
+    for problem in PROBLEMS
     for base in ("sgd", "adam")
     for numbers in ("a1_0.5_a2_0.2_b2", "a1_1.0_a2_0.1_b3", "a1_1.0_a2_0.3_b3", "a1_1.0_a2_0.5_b1")
 ]
 
 
-@pytest.mark.parametrize("case", SAM_CASES)
-def test_sam_follows_the_official_trajectory(case: str, problem: Callable[[str], Any]) -> None:
-    golden = problem(case)
-    trajectory = golden.run(SAM(SAM.Config(rho=golden.meta["hyper"]["rho"])), range(5))
-    _assert_same_weights(golden, trajectory)
+def member(meta: dict[str, Any]) -> Update:
+    """Our member of the family with the settings of the code that was run."""
+    hyper = meta["hyper"]
+    match meta["optimizer"]:
+        case "davda_sam" | "samsung_sam":
+            return SAM(SAM.Config(rho=hyper["rho"]))
+        case "davda_asam":
+            return ASAM(ASAM.Config(rho=hyper["rho"], eta=0, adaptive_on="all"))
+        case "samsung_asam":
+            return ASAM(ASAM.Config(rho=hyper["rho"], eta=hyper["eta"], adaptive_on="name_contains_weight"))
+        case "nblt_fsam":
+            return FriendlySAM(
+                FriendlySAM.Config(rho=hyper["rho"], sigma=hyper["sigma"], ema_decay=hyper["lmbda"], ema="previous")
+            )
+    raise AssertionError(meta["optimizer"])
 
 
-@pytest.mark.parametrize("case", SAM_CASES)
-def test_sam_visits_the_official_perturbed_weights_and_gradients(case: str, problem: Callable[[str], Any]) -> None:
+def test_no_stored_case_is_left_out(shared: Any) -> None:
+    stored = {str(path.parent.relative_to(shared / "golden")) for path in (shared / "golden").glob("*/*/meta.json")}
+    stored = {name for name in stored if not name.startswith("dvib_official")}
+    assert stored == {*ASCENT_CASES, *MIRROR_CASES}
+    for name in stored:
+        meta = json.loads((shared / "golden" / name / "meta.json").read_text())
+        assert meta["optimizer"] == name.partition("/")[0] or name.startswith("mirror_gradient")
+
+
+@pytest.mark.parametrize("case", ASCENT_CASES)
+def test_the_family_follows_the_official_trajectories(case: str, problem: Callable[[str], Any]) -> None:
     golden = problem(case)
-    visits = _visits(golden, SAM(SAM.Config(rho=golden.meta["hyper"]["rho"])))
+    _assert_same_weights(golden, golden.run(member(golden.meta), range(5)))
+
+
+@pytest.mark.parametrize("case", ASCENT_CASES)
+def test_the_family_visits_the_official_perturbed_weights_and_gradients(
+    case: str, problem: Callable[[str], Any]
+) -> None:
+    golden = problem(case)
+    visits = _visits(golden, member(golden.meta))
     for k, (weights, gradients) in enumerate(visits):
         for name, weight, gradient in zip(golden.names, weights, gradients, strict=True):
             np.testing.assert_allclose(weight, golden.vectors[f"step{k}/pert/{name}"], atol=TOLERANCE, rtol=0)

@@ -1,175 +1,235 @@
 """Where an update must be another one, bit for bit; and what each says that it costs."""
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
+from embedding_problem import PAIRS, SINGLES, Problem, make, same
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from trainables.types import Closure, Losses, Moment
+from trainables.types import Losses, Moment
 from trainables.updates import UPDATES
-from trainables.updates.base import Stepper, Update, displaced
-from trainables.updates.bsam import BSAM
-from trainables.updates.descent import Descent
-from trainables.updates.mirror_gradient import MirrorGradient
-from trainables.updates.mixed import BSAMPlus, SAMPlus
-from trainables.updates.sam import SAM
+from trainables.updates.base import Stepper, displaced
 
-
-class Problem:
-    """Embedding rows of which a batch touches some, a matrix, and a weight that no loss depends on; with dropout."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.table = torch.randn(8, 3, generator=generator).requires_grad_()
-        self.matrix = torch.randn(3, 3, generator=generator).requires_grad_()
-        self.unused = torch.randn(4, generator=generator).requires_grad_()
-        self.weights = [self.table, self.matrix, self.unused]
-
-    def closure(self, rows: Sequence[int], seed: int = 0) -> Closure:
-        draws = 0
-
-        def compute(*, fresh: bool = False) -> Losses:
-            nonlocal draws
-            draws += fresh
-            with torch.random.fork_rng([]):
-                torch.manual_seed(1000 * seed + (draws if fresh else 0))
-                hidden = torch.nn.functional.dropout(self.table[list(rows)] @ self.matrix, 0.3)
-                return Losses.of(loss=(hidden**2).mean() + hidden.sum().sin())
-
-        return compute
-
-    def trained(self, update: Update, groups: Sequence[Sequence[int]], optimizer: str = "adam") -> list[Tensor]:
-        """The weights after one step a group of batches; batch k touches rows k, k+1 and k+2."""
-        makers = {"adam": lambda w: torch.optim.Adam(w, lr=0.05), "sgd": lambda w: torch.optim.SGD(w, lr=0.05)}
-        stepper = Stepper(self.weights, makers[optimizer](self.weights))
-        for group in groups:
-            closures = [self.closure([k % 8, (k + 1) % 8, (k + 2) % 8], seed=k) for k in group]
-            update(closures, stepper, Moment(1, group[0] // update.batches_per_step))
-        self.evaluations = stepper.gradient_evaluations
-        return [weight.detach().clone() for weight in self.weights]
-
-
-SINGLES = [[k] for k in range(6)]
-
-
-def same(left: list[Tensor], right: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+ASCENTS = ("sam", "asam", "fisher_sam", "friendly_sam", "bsam")
+PLUSES = tuple(f"{name}_plus" for name in ASCENTS)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("update", [SAM(SAM.Config(rho=0)), BSAM(BSAM.Config(rho=0))], ids=["sam", "bsam"])
-def test_a_radius_of_zero_is_descent(update: Update, optimizer: str) -> None:
-    plain = Problem().trained(Descent(Descent.Config()), SINGLES, optimizer)
-    assert same(Problem().trained(update, SINGLES, optimizer), plain)
+@pytest.mark.parametrize("name", ASCENTS)
+def test_a_radius_of_zero_is_descent(name: str, optimizer: str) -> None:
+    plain = Problem().trained(make("descent"), SINGLES, optimizer)
+    assert same(Problem().trained(make(name, rho=0), SINGLES, optimizer), plain)
 
 
-def test_a_positive_radius_is_not_descent() -> None:
-    plain = Problem().trained(Descent(Descent.Config()), SINGLES)
-    assert not same(Problem().trained(SAM(SAM.Config(rho=0.1)), SINGLES), plain)
+@pytest.mark.parametrize("name", ASCENTS)
+def test_a_positive_radius_is_not_descent(name: str) -> None:
+    plain = Problem().trained(make("descent"), SINGLES)
+    assert not same(Problem().trained(make(name, rho=0.1), SINGLES), plain)
+
+
+@pytest.mark.parametrize("name", [name for name in ASCENTS if name != "sam"])
+def test_no_member_is_another_in_disguise(name: str) -> None:
+    assert not same(Problem().trained(make(name, rho=0.3), SINGLES), Problem().trained(make("sam", rho=0.3), SINGLES))
 
 
 def test_mirror_gradient_without_ascent_is_descent_under_sgd() -> None:
-    plain = Problem().trained(Descent(Descent.Config()), SINGLES, "sgd")
-    update = MirrorGradient(MirrorGradient.Config(alpha1=1.0, alpha2_ratio=0.0, beta=2))
-    assert same(Problem().trained(update, SINGLES, "sgd"), plain)
+    plain = Problem().trained(make("descent"), SINGLES, "sgd")
+    assert same(Problem().trained(make("mirror_gradient", alpha2_ratio=0.0, beta=2), SINGLES, "sgd"), plain)
 
 
-@pytest.mark.parametrize("update", [SAMPlus(SAMPlus.Config(kappa=0)), BSAMPlus(BSAMPlus.Config(kappa=0))])
-def test_kappa_zero_is_descent_on_the_second_batches(update: Update) -> None:
-    plain = Problem().trained(Descent(Descent.Config()), [[1], [3], [5]])
-    assert same(Problem().trained(update, [[0, 1], [2, 3], [4, 5]]), plain)
+def test_the_control_of_mirror_gradient_is_mirror_gradient_without_ascent() -> None:
+    control = Problem()
+    moved = control.trained(make("extra_steps", beta=2), SINGLES)
+    mirror = Problem()
+    assert same(moved, mirror.trained(make("mirror_gradient", alpha2_ratio=0.0, beta=2), SINGLES))
+    assert control.steps == mirror.steps == 9 and control.evaluations == 6 and mirror.evaluations == 9
 
 
-def test_kappa_one_is_the_member_on_the_first_batches() -> None:
-    member = Problem().trained(SAM(SAM.Config(rho=0.2)), [[0], [2], [4]])
-    assert same(Problem().trained(SAMPlus(SAMPlus.Config(rho=0.2, kappa=1)), [[0, 1], [2, 3], [4, 5]]), member)
+def test_the_control_with_a_second_descent_is_descent_on_repeated_batches() -> None:
+    repeated = Problem().trained(make("descent"), [[0], [0], [1], [2], [2], [3]])
+    control = make("extra_steps", beta=2, second="descent", draws="same")
+    assert same(Problem().trained(control, [[0], [1], [2], [3]]), repeated)
 
 
-@pytest.mark.parametrize("distance", ["l1_relative", "l1"])
-def test_bsam_without_memory_is_sam(distance: str) -> None:
-    expected = Problem().trained(SAM(SAM.Config(rho=0.2)), SINGLES)
-    config = BSAM.Config.model_validate({"rho": 0.2, "ema_decay": 0, "distance": distance})
-    assert same(Problem().trained(BSAM(config), SINGLES), expected)
+@pytest.mark.parametrize("name", PLUSES)
+def test_kappa_zero_is_descent_on_the_second_batches(name: str) -> None:
+    plain = Problem().trained(make("descent"), [[1], [3], [5]])
+    assert same(Problem().trained(make(name, kappa=0), PAIRS), plain)
 
 
-def test_an_odd_last_batch_takes_the_members_own_step() -> None:
+@pytest.mark.parametrize("name", ASCENTS)
+def test_kappa_one_is_the_member_on_the_first_batches(name: str) -> None:
+    member = Problem().trained(make(name, rho=0.2), [[0], [2], [4]])
+    assert same(Problem().trained(make(f"{name}_plus", rho=0.2, kappa=1), PAIRS), member)
+
+
+@pytest.mark.parametrize("name", PLUSES)
+def test_without_a_radius_and_at_half_the_plus_form_is_its_control(name: str) -> None:
+    control = Problem().trained(make("double_batch"), PAIRS)
+    assert same(Problem().trained(make(name, rho=0, kappa=0.5), PAIRS), control)
+
+
+def test_the_double_batch_is_descent_on_the_mean_of_both_losses() -> None:
+    problem = Problem(torch.float64)
+    stepper = problem.stepper("sgd")
+    for first, second in PAIRS:
+        stepper.gradients((problem.batch(first)().total + problem.batch(second)().total) / 2)
+        stepper.step()
+    expected = [weight.detach().clone() for weight in problem.weights]
+    found = Problem(torch.float64).trained(make("double_batch"), PAIRS, "sgd")
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", PLUSES)
+def test_with_equal_gradients_kappa_does_not_matter(name: str) -> None:
+    """X+ is linear: where g̃1 = g2, every mixture is the same."""
+    results = [
+        Problem(torch.float64, dropout=0).trained(make(name, rho=0, kappa=kappa), [[0, 0], [3, 3]])
+        for kappa in (0.2, 0.7)
+    ]
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", PLUSES)
+def test_an_odd_last_batch_takes_the_members_own_step(name: str) -> None:
     problem = Problem()
-    problem.trained(BSAMPlus(BSAMPlus.Config()), [[0, 1], [2]])
-    assert problem.evaluations == 3 + 2
+    mixed = problem.trained(make(name, rho=0.2), [[0, 1], [2]])
+    assert problem.evaluations == 3 + 2 and problem.steps == 2
+    other, update = Problem(), make(name, rho=0.2)
+    stepper = other.stepper()
+    update([other.batch(0), other.batch(1)], stepper, Moment(1, 0))
+    update.member([other.batch(2)], stepper, Moment(1, 1))
+    assert same(mixed, [weight.detach() for weight in other.weights])
 
 
-@given(batches=st.integers(1, 60), beta=st.integers(1, 9))
-def test_the_formulas_of_cost_are_those_of_the_specification(batches: int, beta: int) -> None:
-    assert Descent(Descent.Config()).gradient_evaluations(batches) == batches
-    mirror = MirrorGradient(MirrorGradient.Config(beta=beta))
-    assert mirror.gradient_evaluations(batches) == batches + math.ceil(batches / beta)
-    assert SAM(SAM.Config()).gradient_evaluations(batches) == 2 * batches
-    assert BSAM(BSAM.Config()).gradient_evaluations(batches) == 2 * batches
-    if batches % 2 == 0:
-        assert SAMPlus(SAMPlus.Config()).gradient_evaluations(batches) == 1.5 * batches
+def test_gnp_is_the_same_batch_form_of_sam() -> None:
+    plus = Problem().trained(make("sam_plus", rho=0.2, kappa=0.8, pairing="same_batch"), SINGLES)
+    assert same(Problem().trained(make("gnp", rho=0.2), SINGLES), plus)
+    assert same(
+        Problem().trained(make("gnp", rho=0.2, kappa=1), SINGLES), Problem().trained(make("sam", rho=0.2), SINGLES)
+    )
+    assert not same(Problem().trained(make("gnp", rho=0.2, normalised=True), SINGLES), plus)
 
 
-@pytest.mark.parametrize("name", UPDATES)
+def test_gnp_follows_its_formula() -> None:
+    problem, rate, share = Problem(torch.float64, dropout=0), 0.05, 0.8
+    weights = [problem.table, problem.matrix]
+    expected = []
+    gradient = torch.autograd.grad(problem.batch(0)().total, weights)
+    norm = math.sqrt(sum(float((g**2).sum()) for g in gradient))
+    start = [w.detach().clone() for w in weights]
+    with torch.no_grad():
+        for weight, g in zip(weights, gradient, strict=True):
+            weight.add_(0.2 * g / norm)
+    ahead = torch.autograd.grad(problem.batch(0)().total, weights)
+    for origin, g, a in zip(start, gradient, ahead, strict=True):
+        expected.append(origin - rate * ((1 - share) * g + share * a))
+    found = Problem(torch.float64, dropout=0).trained(make("gnp", rho=0.2), [[0]], "sgd")
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(found, expected, strict=False))
+
+
+@pytest.mark.parametrize("name", [*ASCENTS, *PLUSES])
+def test_between_the_perturbed_steps_of_an_interval_lie_plain_ones(name: str) -> None:
+    groups = PAIRS if name in PLUSES else SINGLES[:3]
+    update, control = make(name, rho=0.2, interval=2), make(name, rho=0, interval=2)
+    problem = Problem()
+    first = problem.trained(update, groups[:1])
+    always = Problem()
+    assert same(first, always.trained(make(name, rho=0.2), groups[:1]))
+    # From equal weights the second step is the plain one, whatever ρ is.
+    steppers = [problem.stepper(), always.stepper()]
+    for chosen, member, stepper in ((problem, update, steppers[0]), (always, control, steppers[1])):
+        member([chosen.batch(k) for k in groups[1]], stepper, Moment(1, 1))
+    assert same([w.detach() for w in problem.weights], [w.detach() for w in always.weights])
+    assert steppers[0].gradient_evaluations == len(groups[1])
+
+
+@given(batches=st.integers(1, 60), beta=st.integers(1, 9), interval=st.integers(1, 5))
+def test_the_formulas_of_cost_are_those_of_the_specification(batches: int, beta: int, interval: int) -> None:
+    """strategies.md §11."""
+    assert make("descent").gradient_evaluations(batches) == batches
+    assert make("double_batch").gradient_evaluations(batches) == batches
+    assert make("mirror_gradient", beta=beta).gradient_evaluations(batches) == batches + math.ceil(batches / beta)
+    for name in ASCENTS:
+        assert make(name).gradient_evaluations(batches) == 2 * batches
+        assert make(name, interval=interval).gradient_evaluations(batches) == batches + math.ceil(batches / interval)
+    for name in PLUSES:
+        tail = 0.5 * (batches % 2)
+        assert make(name).gradient_evaluations(batches) == 1.5 * batches + tail
+        assert make(name, pairing="independent").gradient_evaluations(batches) == 3 * batches
+        assert make(name, pairing="same_batch").gradient_evaluations(batches) == 2 * batches
+    assert make("gnp").gradient_evaluations(batches) == 2 * batches
+
+
+VARIANTS = [
+    *((name, {}) for name in UPDATES),
+    *((name, {"interval": 3}) for name in (*ASCENTS, *PLUSES)),
+    *((name, {"pairing": "same_batch", "interval": 2}) for name in PLUSES),
+    *((name, {"pairing": "independent", "interval": 2}) for name in PLUSES),
+    *(("mirror_gradient", {"mode": mode, "beta": 2}) for mode in ("official", "sgd_half", "fused")),
+    ("extra_steps", {"second": "descent", "beta": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "numbers"), VARIANTS)
 @pytest.mark.parametrize("batches", [1, 2, 3, 7, 8])
-def test_the_counter_agrees_with_the_formula(name: str, batches: int) -> None:
-    update = UPDATES[name](UPDATES[name].Config())
+def test_the_counter_agrees_with_the_formula(name: str, numbers: dict[str, object], batches: int) -> None:
+    update = make(name, **numbers)
     width = update.batches_per_step
+    groups = [list(range(batches))[k : k + width] for k in range(0, batches, width)]
+    if update.passes == 2:
+        groups = [[k, batches + k] for k in range(batches)]
     problem = Problem()
-    problem.trained(update, [list(range(batches))[k : k + width] for k in range(0, batches, width)])
+    problem.trained(update, groups)
     assert problem.evaluations == update.gradient_evaluations(batches)
 
 
-def test_bsam_follows_its_formula_over_two_steps() -> None:
-    """v = g - c·m with c = ‖g-m‖₁ / (‖g‖₁+‖m‖₁), m = (1-λ)g + λm; written here with flat vectors."""
-    rho, decay, rate = 0.3, 0.7, 0.05
+def test_weights_that_the_loss_does_not_touch_stay_where_they_are() -> None:
+    for name in UPDATES:
+        problem = Problem()
+        before = problem.unused.detach().clone()
+        problem.trained(make(name), PAIRS if make(name).batches_per_step == 2 else SINGLES)
+        assert torch.equal(problem.unused, before), name
+
+
+@pytest.mark.parametrize("branch_in", [(0,), (1,)])
+@pytest.mark.parametrize("name", [*ASCENTS, "mirror_gradient", "gnp"])
+def test_a_branch_that_only_one_pass_sees_neither_fails_nor_drifts(name: str, branch_in: tuple[int, ...]) -> None:
+    """Official code does not restore a weight that the second pass gives no gradient, and fails where only it does."""
     problem = Problem()
-    weights = [problem.table, problem.matrix]
-    average = torch.zeros(8 * 3 + 9)
-    for k in range(2):
-        closure = problem.closure([k, k + 1, k + 2], seed=k)
-        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(closure().total, weights)])
-        average = (1 - decay) * gradient + decay * average
-        coefficient = (gradient - average).abs().sum() / (gradient.abs().sum() + average.abs().sum())
-        direction = gradient - coefficient * average
-        offset = rho * direction / direction.norm()
-        parts = offset.split([24, 9])
-        with torch.no_grad():
-            for weight, part in zip(weights, parts, strict=True):
-                weight.add_(part.reshape(weight.shape))
-        perturbed = torch.autograd.grad(closure().total, weights)
-        with torch.no_grad():
-            for weight, part, g in zip(weights, parts, perturbed, strict=True):
-                weight.sub_(part.reshape(weight.shape) + rate * g)
-    config = BSAM.Config(rho=rho, ema_decay=decay)
-    result = Problem().trained(BSAM(config), [[0], [1]], "sgd")
-    for weight, expected in zip(result, weights, strict=False):
-        torch.testing.assert_close(weight, expected.detach(), rtol=1e-5, atol=1e-6)
+    stepper = problem.stepper("sgd", rate=0.0)
+    before = [weight.detach().clone() for weight in problem.weights]
+    make(name)([problem.closure([1, 2], branch_in=branch_in)], stepper, Moment(1, 0))
+    assert same([weight.detach() for weight in problem.weights], before)
 
 
 def test_the_offset_has_length_rho() -> None:
-    problem = Problem()
-    stepper = Stepper(problem.weights, torch.optim.SGD(problem.weights, lr=0.1))
-    stepper.gradients(problem.closure([0, 1, 2])().total)
-    offsets = [offset for offset in SAM(SAM.Config(rho=0.37)).offsets(stepper.take()) if offset is not None]
-    assert math.sqrt(sum(float((offset**2).sum()) for offset in offsets)) == pytest.approx(0.37, rel=1e-6)
+    for name in ("sam", "friendly_sam", "bsam"):
+        problem, update = Problem(), make(name, rho=0.37)
+        stepper = problem.stepper()
+        for k in range(3):
+            stepper.gradients(problem.batch(k)().total)
+            offsets = update.offsets(stepper.take(), 0.0, stepper, Moment(1, k))
+            length = math.sqrt(sum(float((offset**2).sum()) for offset in offsets if offset is not None))
+            assert length == pytest.approx(0.37, rel=1e-6)
 
 
-def test_weights_that_the_loss_does_not_touch_stay_where_they_are() -> None:
-    problem = Problem()
-    before = problem.unused.detach().clone()
-    problem.trained(BSAMPlus(BSAMPlus.Config()), [[0, 1], [2, 3]])
-    assert torch.equal(problem.unused, before)
-
-
-def test_a_vanishing_gradient_perturbs_nothing_and_costs_the_same() -> None:
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
+def test_a_direction_without_a_length_perturbs_nothing_costs_the_same_and_is_counted(bad: float) -> None:
     weight = torch.ones(3, requires_grad=True)
-    stepper = Stepper([weight], torch.optim.SGD([weight], lr=1.0))
-    SAM(SAM.Config(rho=1))([lambda *, fresh=False: Losses.of(loss=(weight * 0).sum())], stepper, Moment(1, 0))
-    assert torch.equal(weight, torch.ones(3)) and stepper.gradient_evaluations == 2
+    stepper = Stepper([weight], torch.optim.SGD([weight], lr=0.0))
+    seen: list[torch.Tensor] = []
+
+    def closure(*, fresh: bool = False) -> Losses:
+        seen.append(weight.detach().clone())
+        return Losses.of(loss=(weight * bad).sum())
+
+    update = make("sam", rho=1)
+    update([closure], stepper, Moment(1, 0))
+    assert torch.equal(seen[1], torch.ones(3)) and stepper.gradient_evaluations == 2
+    assert update.diagnostics()["unperturbed"] == 1
 
 
 def test_displaced_restores_the_same_bits_even_when_the_body_raises() -> None:
