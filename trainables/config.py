@@ -121,6 +121,8 @@ def _parsed(group: str, config: type[SomeConfig], fields: Mapping[str, Any]) -> 
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        if not name:  # a rule between fields, in its own words
+            raise ConfigError(f"{group}.{first['ctx']['error']!s}") from None
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{group}.{name} is unknown{_nearest(name, list(config.model_fields))}") from None
         raise ConfigError(f"{group}.{name}: {first['msg']}, but got {first['input']!r}") from None

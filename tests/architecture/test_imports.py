@@ -94,9 +94,17 @@ MAY_IMPORT = {
     "trainables.models": ("trainables.layers", "trainables.data.bundle", "trainables.models"),
     "trainables.objectives": ("trainables.models.base", "trainables.objectives"),
     "trainables.updates": ("trainables.updates",),
+    "trainables.evaluation": ("trainables.data.bundle", "trainables.evaluation"),
+    "trainables.protocols": (
+        *("trainables.config", "trainables.seeding", "trainables.trainer", "trainables.models.base"),
+        *("trainables.data", "trainables.evaluation", "trainables.protocols"),
+    ),
 }
 # Pure functions without a model: the divergences that DVIB distils by, and the initialisation of its noise net.
-EXCEPTIONS = {"trainables.objectives.dvib": {"trainables.layers.divergences", "trainables.layers.tensors"}}
+EXCEPTIONS = {
+    "trainables.objectives.distillation": {"trainables.layers.divergences"},
+    "trainables.objectives.noise": {"trainables.layers.tensors"},
+}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +118,12 @@ EXCEPTIONS = {"trainables.objectives.dvib": {"trainables.layers.divergences", "t
 )
 def test_parts_of_trainables_import_only_what_the_design_allows(path, allowed):
     assert outside(path, *COMMON, *allowed) == EXCEPTIONS.get(module_name(path), set())
+
+
+@pytest.mark.parametrize("path", sources_below("trainables"))
+def test_protocols_stand_above_the_trainer_and_nobody_below_them_knows_them(path):
+    if not is_below(module_name(path), ("trainables.protocols",)):
+        assert not {name for name in ours(path) if is_below(name, ("trainables.protocols",))}
 
 
 @pytest.mark.parametrize("path", sources_below("trainables.updates"))
@@ -130,7 +144,13 @@ LIGHT = (
     *("schema", "store", "query", "report"),
     *("tuning_cost", "arms", "arm_results", "assumptions", "comparison", "significance", "verdicts"),
 )
-LIGHT_MODULES = [name for name in MODULES if is_below(name, (*(f"search.{part}" for part in LIGHT), "spaces"))]
+# Settings of protocols, which sweep files hold, and what a plan counts by them.
+LIGHT_PROTOCOLS = tuple(f"trainables.protocols.{part}" for part in ("config", "measurement", "selection"))
+LIGHT_MODULES = [
+    name
+    for name in MODULES
+    if is_below(name, (*(f"search.{part}" for part in LIGHT), "spaces")) or name in LIGHT_PROTOCOLS
+]
 HEAVY = ("torch", "ray")
 A_HEAVY_MODULE = "trainables.types"
 
