@@ -47,6 +47,7 @@ VBPR = Row(
     defaults={"embedding_size": 64, "reg_weight": 1e-3},
     paper=SearchSpace({"model.reg_weight": Choice(values=(2.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5))}),
     extended=SearchSpace({"model.reg_weight": Float(low=1e-5, high=2.0, log=True)}),
+    uses_features=True,
 )
 
 BM3 = Row(
@@ -67,6 +68,7 @@ BM3 = Row(
             "model.reg_weight": Float(low=1e-3, high=1.0, log=True),
         }
     ),
+    uses_features=True,
 )
 
 FREEDOM = Row(
@@ -93,6 +95,7 @@ FREEDOM = Row(
             "model.reg_weight": Float(low=1e-6, high=1e-1, log=True),
         }
     ),
+    uses_features=True,
 )
 
 MMGCN = Row(
@@ -112,6 +115,7 @@ MMGCN = Row(
             "optimizer.learning_rate": Float(low=1e-4, high=1e-2, log=True),
         }
     ),
+    uses_features=True,
 )
 
 GRCN = Row(
@@ -130,6 +134,7 @@ GRCN = Row(
             "optimizer.learning_rate": Float(low=1e-4, high=1.0, log=True),
         }
     ),
+    uses_features=True,
 )
 
 DUALGNN = Row(
@@ -155,6 +160,7 @@ DUALGNN = Row(
             "optimizer.learning_rate": Float(low=1e-5, high=1e-1, log=True),
         }
     ),
+    uses_features=True,
 )
 
 SLMREC = Row(
@@ -186,6 +192,7 @@ SLMREC = Row(
             "optimizer.learning_rate": Float(low=1e-4, high=1e-1, log=True),
         }
     ),
+    uses_features=True,
 )
 
 DRAGON = Row(
@@ -213,6 +220,7 @@ DRAGON = Row(
             "optimizer.learning_rate": Float(low=1e-5, high=1e-1, log=True),
         }
     ),
+    uses_features=True,
 )
 
 LGMREC = Row(
@@ -255,6 +263,7 @@ LGMREC = Row(
             "model.reg_weight": Float(low=1e-8, high=1e-4, log=True),
         }
     ),
+    uses_features=True,
 )
 
 SELFCF = Row(

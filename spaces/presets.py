@@ -38,6 +38,12 @@ PRESETS: dict[str, Callable[[Row], SearchSpace]] = {
     "extended": lambda row: row.extended,
 }
 
+PRESET_SUMMARIES: dict[str, str] = {
+    "paper": "exactly the published grids; each row of `recsweep show spaces` says what it holds",
+    "extended": "ranges that contain them, on logarithmic scales where a hyperparameter spans orders of magnitude",
+}
+"""One line a preset, for `recsweep show presets`."""
+
 
 def preset_space(
     preset: str, *, model: str, objective: str, update: str, optimizer: str, tune: Sequence[Group]

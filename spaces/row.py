@@ -20,6 +20,8 @@ class Row:
         paper: exactly the published grid; keys are full names ("update.rho"). A model's may include hyperparameters of
             the optimizer that it was published with ("optimizer.learning_rate").
         extended: ranges that contain it.
+        uses_features: whether it works on the items' modality features: a model that has them in its loss and scores,
+            an objective that perturbs them and so needs such a model.
     """
 
     summary: str
@@ -27,6 +29,7 @@ class Row:
     defaults: Mapping[str, Value]
     paper: SearchSpace
     extended: SearchSpace
+    uses_features: bool = False
 
     def accept(self, field: str, value: Value) -> Value:
         """Return `value` in the type of the field's default (a whole number becomes a float where that is one).

@@ -45,7 +45,7 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
         """Builds the trial; an error in it is kept for the first step, where it can be reported."""
         self._bundles = bundles
         self._resources = resources
-        self._device = _claim_device(resources)
+        self._device = claim_device(resources)
         self._build(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -126,7 +126,8 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}\n{''.join(lines[-3:-1])}".strip()
 
 
-def _claim_device(resources: Resources) -> torch.device:
+def claim_device(resources: Resources) -> torch.device:
+    """Sets this process's threads and its share of a GPU's memory, and returns the device to work on."""
     torch.set_num_threads(max(1, int(resources.cpu)))
     if resources.gpu == 0 or not torch.cuda.is_available():
         return torch.device("cpu")

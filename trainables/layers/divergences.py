@@ -13,7 +13,7 @@ _ENTRIES_AT_ONCE = 2**17
 """Entries of a block of rows, so that what is computed of them stays in the cache."""
 
 _LARGEST_GAP = 40.0
-"""Of log q - log p: where it is larger, p is below 1e-17 of q and its terms are lost beside those of q, but eᵈ overflows."""
+"""Of log q - log p: beyond it the terms of p are lost beside those of q, while eᵈ would in the end overflow."""
 
 
 def jensen_shannon(left: Float[Tensor, "R C"], right: Float[Tensor, "R C"]) -> Float[Tensor, ""]:

@@ -99,4 +99,4 @@ class BM3(Recommender):
         }
 
     def _target(self, representations: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return F.dropout(representations.detach(), self.config.dropout)
+        return F.dropout(representations.detach(), self.config.dropout, training=self.training)

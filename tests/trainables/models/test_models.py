@@ -66,6 +66,17 @@ def test_a_loss_sees_the_same_whether_all_rows_of_h_are_computed_or_those_of_the
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_nothing_is_drawn_at_random_in_evaluation_mode(name: str, toy: DataBundle) -> None:
+    """Neither in the loss, which a landscape is made of, nor in the scores."""
+    model, batch = build(name, toy).eval(), batch_of(toy, MODELS[name].uses_negatives)
+    state = torch.get_rng_state()
+    hidden = model.extract(model.fuse())
+    first, _ = model.loss(hidden, batch).total, model.score(hidden, batch.users)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(first, model.loss(model.extract(model.fuse()), batch).total)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_float32_agrees_with_float64(name: str, toy: DataBundle) -> None:
     scores = []
     for dtype in (torch.float32, torch.float64):
