@@ -1,26 +1,30 @@
 """The service: which trials run, and what came out.
 
-In a notebook: `from search import SweepSpec, load, run, Store, best, compare`.
+In a notebook: `from search import SweepSpec, load, run, Store, best, compare, convergence`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.comparison import compare
+    from search.convergence_curves import convergence
     from search.driver import run
+    from search.protocols.runner import run_protocols
     from search.report.best import best
     from search.spec import SweepSpec, load
     from search.store import Store
 
-__all__ = ["Store", "SweepSpec", "best", "compare", "load", "run"]
+__all__ = ["Store", "SweepSpec", "best", "compare", "convergence", "load", "run", "run_protocols"]
 
 _HOMES = {
     "Store": "search.store",
     "SweepSpec": "search.spec",
     "best": "search.report.best",
     "compare": "search.comparison",
+    "convergence": "search.convergence_curves",
     "load": "search.spec",
     "run": "search.driver",
+    "run_protocols": "search.protocols.runner",
 }
 
 

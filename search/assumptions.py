@@ -6,16 +6,11 @@ import pandas as pd
 
 from search.arm_results import Yardstick
 from search.arms import BASE_ARM, FAILED, TRUNCATED, UNDECIDED, Task
+from search.controls import missing_controls
 from search.errors import ComparisonError
 from search.significance import TASKS_FOR_SIGNED_RANKS
 from search.spec import SweepSpec
 from spaces.nearest import did_you_mean
-
-# What the arms do besides their idea; strategies.md §12.10e asks for a control of each.
-_UNCONTROLLED = {
-    "mirror_gradient": "mirror_gradient takes extra steps on some batches",
-    "_plus": "the _plus forms see two batches a step and take half the steps",
-}
 
 
 def check_samplers(specs: Mapping[str, SweepSpec]) -> None:
@@ -131,6 +126,4 @@ def _notes_on_settings(specs: Mapping[str, SweepSpec], decided: pd.DataFrame) ->
         yield "A configuration that ran with several seeds counts once, with its mean score and its total cost."
     if len({spec.train.model_dump_json() for spec in specs.values()}) > 1:
         yield "The sweeps differ in their training settings (`train`), which the arms are not to blame for."
-    for mark, reason in _UNCONTROLLED.items():
-        if any(mark in arm for arm in decided["arm"].unique()):
-            yield f"No control is part of this comparison for the following: {reason}."
+    yield from missing_controls(zip(decided["objective"], decided["update"], strict=True))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from search.commands import data, results, show, sweeps
+from search.commands import data, protocols, results, show, sweeps
 from search.errors import SearchError
 from spaces.errors import SpaceError
 from trainables.errors import TrainableError
@@ -29,6 +29,10 @@ for command in (
     results.best,
     results.report,
     results.compare,
+    results.convergence,
+    protocols.robustness,
+    protocols.generalise,
+    protocols.landscape,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

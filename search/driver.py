@@ -12,6 +12,7 @@ from typing import Any
 from search import cluster
 from search.errors import StoreError
 from search.preparation import check_configurations, load_data
+from search.protocols.preparation import check_protocols
 from search.provenance import sweep_row
 from search.recorder import Recorder, TrialRecord
 from search.schedulers import CellScheduler
@@ -74,6 +75,7 @@ def run(
     bundles = load_data(spec)
     cells = studies(spec)
     check_configurations(cells, bundles, spec.search.seeds[0])
+    check_protocols(spec, cells, bundles)
     with cluster.connection(spec, address, verbose=verbose) as resources:
         spec = spec.model_copy(update={"name": store.claim(spec.name)})
         store.append("sweeps", [sweep_row(spec, bundles)])

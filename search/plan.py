@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from search.names import ConfigValue
 from search.points import planned_points
 from search.spec import SweepSpec, studies
 from search.study import StudySpec
 from spaces.params import Choice, Fixed, Value
 
-# (update's name, its hyperparameters by bare name, batches per epoch) -> gradient evaluations per epoch
-GradientEvaluations: TypeAlias = Callable[[str, Mapping[str, Value], int], int]
+# (a trial's complete flat configuration, batches per epoch) -> gradient evaluations of each of its epochs
+GradientEvaluations: TypeAlias = Callable[[Mapping[str, ConfigValue], int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class CellPlan:
         tuned: names of the hyperparameters that have more than one value.
         space_size: points of the space; None where one is continuous.
         batches: training batches per epoch.
-        gradient_evaluations_per_epoch: least and most over the points.
+        gradient_evaluations_per_epoch: least and most over the points and epochs.
         gradient_evaluations: of all trials at full length; exact for random and grid search.
         validations: of all trials at full length.
     """
@@ -67,6 +68,39 @@ class CellPlan:
 
 
 @dataclass(frozen=True)
+class ProtocolRuns:
+    """What one protocol will train of one cell's best configuration.
+
+    Attributes:
+        trainings: of all its seeds.
+        batches: training batches per epoch, on the protocol's own split where it has one.
+    """
+
+    cell: str
+    protocol: str
+    trainings: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class ProtocolPlan:
+    """What one protocol will cost in one cell, whose best configuration the search has yet to find.
+
+    Attributes:
+        trainings: of all its seeds.
+        gradient_evaluations: of all trainings at full length, least and most over the configurations that may be best;
+            what is measured after a training is not in it.
+        validations: of all trainings at full length.
+    """
+
+    cell: str
+    protocol: str
+    trainings: int
+    gradient_evaluations: Count
+    validations: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a sweep will do, cell by cell; all counts at full length."""
 
@@ -74,6 +108,7 @@ class Plan:
     digest: str
     max_epochs: int
     cells: tuple[CellPlan, ...]
+    protocols: tuple[ProtocolPlan, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -82,9 +117,18 @@ class Plan:
 
     @property
     def gradient_evaluations(self) -> Count:
-        """Gradient evaluations of all cells."""
-        counts = [cell.gradient_evaluations for cell in self.cells]
-        return Count(sum(count.low for count in counts), sum(count.high for count in counts))
+        """Gradient evaluations of all cells' trials."""
+        return _sum([cell.gradient_evaluations for cell in self.cells])
+
+    @property
+    def protocol_trainings(self) -> int:
+        """Trainings of all protocols."""
+        return sum(protocol.trainings for protocol in self.protocols)
+
+    @property
+    def protocol_gradient_evaluations(self) -> Count:
+        """Gradient evaluations of all protocols' trainings."""
+        return _sum([protocol.gradient_evaluations for protocol in self.protocols])
 
 
 @dataclass(frozen=True)
@@ -111,23 +155,33 @@ class Prediction:
         trial_s: seconds of all trials, one after the other; None where a cell has no evidence.
         wall_s: seconds from start to end at the concurrency; None where a cell has no evidence.
         concurrency: trials that run at once.
+        protocols: seconds of trainings per protocol and cell, in the plan's order; beside the sweep's own seconds.
     """
 
     cells: Mapping[str, Estimate | None]
     trial_s: Estimate | None
     wall_s: Estimate | None
     concurrency: int
+    protocols: tuple[Estimate | None, ...] = ()
 
 
-def plan(spec: SweepSpec, batches: Mapping[str, int], gradient_evaluations: GradientEvaluations) -> Plan:
+def plan(
+    spec: SweepSpec,
+    batches: Mapping[str, int],
+    gradient_evaluations: GradientEvaluations,
+    protocols: Sequence[ProtocolRuns] = (),
+) -> Plan:
     """Return what the sweep will do.
 
     Args:
         batches: training batches per epoch of each data set, by its name.
-        gradient_evaluations: the update's own count; it is given every hyperparameter of the update by bare name.
+        gradient_evaluations: a configuration's own count, epoch by epoch.
+        protocols: what is trained after the search.
     """
-    cells = tuple(_cell_plan(spec, study, batches[study.dataset], gradient_evaluations) for study in studies(spec))
-    return Plan(name=spec.name, digest=spec.digest, max_epochs=spec.train.max_epochs, cells=cells)
+    known = {study.cell: study for study in studies(spec)}
+    cells = tuple(_cell_plan(spec, study, batches[study.dataset], gradient_evaluations) for study in known.values())
+    measured = tuple(_protocol_plan(spec, known[runs.cell], runs, gradient_evaluations) for runs in protocols)
+    return Plan(spec.name, spec.digest, spec.train.max_epochs, cells, measured)
 
 
 def predict(plan: Plan, timings: Mapping[str, CellTiming], concurrency: int) -> Prediction:
@@ -140,9 +194,10 @@ def predict(plan: Plan, timings: Mapping[str, CellTiming], concurrency: int) -> 
     if concurrency < 1:
         raise ValueError(f"`concurrency >= 1` must hold, but got {concurrency}")
     seconds = {cell.cell: _cell_seconds(cell, timings.get(cell.cell)) for cell in plan.cells}
+    protocols = tuple(_protocol_seconds(protocol, timings.get(protocol.cell)) for protocol in plan.protocols)
     known = [(cell, estimate) for cell in plan.cells if (estimate := seconds[cell.cell]) is not None]
     if len(known) < len(plan.cells):
-        return Prediction(cells=seconds, trial_s=None, wall_s=None, concurrency=concurrency)
+        return Prediction(seconds, trial_s=None, wall_s=None, concurrency=concurrency, protocols=protocols)
     trial_s = _combine(sum, [estimate for _, estimate in known])
     longest = _combine(max, [_longest_trial(plan, cell, timings[cell.cell]) for cell, _ in known])
     slots = min(concurrency, plan.trials)
@@ -152,20 +207,19 @@ def predict(plan: Plan, timings: Mapping[str, CellTiming], concurrency: int) -> 
         # Graham's bound: no order of starting trials on free slots takes longer.
         high=trial_s.high / slots + longest.high * (1 - 1 / slots),
     )
-    return Prediction(cells=seconds, trial_s=trial_s, wall_s=wall, concurrency=concurrency)
+    return Prediction(seconds, trial_s, wall, concurrency, protocols)
 
 
 def _cell_plan(spec: SweepSpec, study: StudySpec, batches: int, gradient_evaluations: GradientEvaluations) -> CellPlan:
     seeds, epochs = len(spec.search.seeds), spec.train.max_epochs
     points = planned_points(study, spec.search.sampler, spec.search.seeds[0])
     configurations = study.trials if points is None else len(points)
-    candidates = _update_corners(study) if points is None else points
-    per_epoch = [gradient_evaluations(study.update, _update_settings(study, point), batches) for point in candidates]
-    cheapest, dearest = min(per_epoch), max(per_epoch)
+    counts = [gradient_evaluations(config, batches) for config in _candidates(spec, study)]
+    totals = [sum(count) for count in counts]
     if points is None:
-        total = Count(configurations * seeds * epochs * cheapest, configurations * seeds * epochs * dearest)
+        total = Count(configurations * seeds * min(totals), configurations * seeds * max(totals))
     else:
-        total = Count(seeds * epochs * sum(per_epoch), seeds * epochs * sum(per_epoch))
+        total = Count(seeds * sum(totals), seeds * sum(totals))
     return CellPlan(
         cell=study.cell,
         configurations=configurations,
@@ -173,30 +227,60 @@ def _cell_plan(spec: SweepSpec, study: StudySpec, batches: int, gradient_evaluat
         tuned=study.space.tuned(),
         space_size=study.space.size(),
         batches=batches,
-        gradient_evaluations_per_epoch=Count(cheapest, dearest),
+        gradient_evaluations_per_epoch=Count(min(map(min, counts)), max(map(max, counts))),
         gradient_evaluations=total,
         validations=configurations * seeds * math.ceil(epochs / spec.train.validate_every),
     )
 
 
-def _update_settings(study: StudySpec, point: Mapping[str, Value]) -> dict[str, Value]:
-    values = {**study.defaults(), **point}
-    return {key.removeprefix("update."): value for key, value in values.items() if key.startswith("update.")}
+def _protocol_plan(
+    spec: SweepSpec, study: StudySpec, runs: ProtocolRuns, gradient_evaluations: GradientEvaluations
+) -> ProtocolPlan:
+    totals = [sum(gradient_evaluations(config, runs.batches)) for config in _candidates(spec, study)]
+    return ProtocolPlan(
+        cell=study.cell,
+        protocol=runs.protocol,
+        trainings=runs.trainings,
+        gradient_evaluations=Count(runs.trainings * min(totals), runs.trainings * max(totals)),
+        validations=runs.trainings * math.ceil(spec.train.max_epochs / spec.train.validate_every),
+    )
 
 
-def _update_corners(study: StudySpec) -> Iterator[dict[str, Value]]:
-    """Yield the points between which an update's cost lies: it is monotone in every number, as in β."""
-    domains = {key: domain for key, domain in study.space.parameters.items() if key.startswith("update.")}
+def _candidates(spec: SweepSpec, study: StudySpec) -> list[dict[str, ConfigValue]]:
+    """The configurations that are tried, or where results decide on them those between which they lie in cost."""
+    seed = spec.search.seeds[0]
+    points = planned_points(study, spec.search.sampler, seed)
+    return [study.config(point, seed) for point in (_corners(study) if points is None else points)]
+
+
+def _corners(study: StudySpec) -> Iterator[dict[str, Value]]:
+    """Yield the points between which a trial's cost lies.
+
+    It depends on the update's and the objective's hyperparameters alone, and is monotone in every number, as in β. A
+    choice, such as that of the pairing, may lead anywhere; each of its values is taken.
+    """
+    domains = study.space.parameters
     ends: list[Sequence[Value]] = [
         domain.grid() if isinstance(domain, Choice | Fixed) else (domain.low, domain.high)
         for domain in domains.values()
     ]
-    for values in itertools.product(*ends):
+    decides = [name.startswith(("update.", "objective.")) for name in domains]
+    for values in itertools.product(*(end if free else end[:1] for end, free in zip(ends, decides, strict=True))):
         yield dict(zip(domains, values, strict=True))
+
+
+def _sum(counts: Sequence[Count]) -> Count:
+    return Count(sum(count.low for count in counts), sum(count.high for count in counts))
 
 
 def _cell_seconds(cell: CellPlan, timing: CellTiming | None) -> Estimate | None:
     return None if timing is None else _seconds(timing, cell.trials, cell.validations, cell.gradient_evaluations)
+
+
+def _protocol_seconds(protocol: ProtocolPlan, timing: CellTiming | None) -> Estimate | None:
+    if timing is None:
+        return None
+    return _seconds(timing, protocol.trainings, protocol.validations, protocol.gradient_evaluations)
 
 
 def _longest_trial(plan: Plan, cell: CellPlan, timing: CellTiming) -> Estimate:

@@ -5,7 +5,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from search.errors import SpecError
+from search.names import ConfigValue
 from search.plan import CellTiming, Estimate
 from search.spec import SweepSpec
 from search.study import StudySpec
@@ -15,6 +18,7 @@ from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.config import DataConfig
 from trainables.errors import ConfigError
+from trainables.objectives import OBJECTIVES
 from trainables.trainer import Trainer
 from trainables.updates import UPDATES
 
@@ -48,16 +52,17 @@ def load_data(spec: SweepSpec) -> dict[str, DataBundle]:
 
 
 def check_configurations(studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed: int) -> None:
-    """Returns if every cell's extreme points are valid configurations, and every model can be built on its data.
+    """Returns if every cell's extreme points are valid configurations, and every trial can be built on its data.
 
     Raises:
         SpecError: a value that the space admits lies outside its field's range.
-        ModelError: a model cannot work with a data set.
+        ModelError: a model cannot work with a data set, or an objective with a model.
     """
-    built: set[tuple[str, str, str]] = set()
+    built: set[tuple[str, ...]] = set()
     for study in studies:
         for config in [_parse(study, point, seed) for point in extreme_points(study)]:
-            key = (study.dataset, study.model, config.model.model_dump_json())
+            numbers = config.model.model_dump_json(), config.objective.model_dump_json()
+            key = (study.dataset, study.model, study.objective, *numbers)
             if key not in built:
                 built.add(key)
                 Trainer(config, bundles[study.dataset])
@@ -92,10 +97,20 @@ def _parse(study: StudySpec, point: Mapping[str, Value], seed: int) -> TrialConf
         raise SpecError(f"cell {study.cell}: {error}") from None
 
 
-def gradient_evaluations(update: str, numbers: Mapping[str, Value], batches: int) -> int:
-    """An update's own count of its gradient evaluations in an epoch of that many batches."""
-    config = UPDATES[update].Config(**numbers)
-    return UPDATES[update](config).gradient_evaluations(batches)
+def gradient_evaluations(flat: Mapping[str, ConfigValue], batches: int) -> list[int]:
+    """A configuration's own count of its gradient evaluations, epoch by epoch, at full length.
+
+    Losses whose gradient the update takes in an epoch, times the passes that one loss costs in it (AMR's costs two once
+    it is warm).
+
+    Args:
+        batches: of one pass over the data.
+    """
+    config = TrialConfig.from_flat(flat)
+    losses = UPDATES[config.update_name](config.update).gradient_evaluations(batches)
+    # What a loss costs does not depend on the layers that the objective works on; so it is built without any.
+    objective = OBJECTIVES[config.objective_name](config.objective, {}, torch.Generator())
+    return [losses * objective.gradient_evaluations(epoch) for epoch in range(1, config.train.max_epochs + 1)]
 
 
 def batches_per_epoch(spec: SweepSpec, bundles: Mapping[str, DataBundle]) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""The five tables of the result store and the views on them: columns, types, units, and what makes a row itself.
+"""The six tables of the result store and the views on them: columns, types, units, and what makes a row itself.
 
 A part carries its table's Arrow schema, with units and descriptions in the field metadata and the schema's version in
 the schema metadata. Raise `SCHEMA_VERSION` whenever a column is added: older parts then read as null in it, and older
-installations refuse the newer parts instead of losing a column.
+installations refuse the newer parts instead of losing a column. A new table leaves the version: older installations
+never read it.
 """
 
 import difflib
@@ -28,6 +29,7 @@ NUMBER = pa.float64()
 FLAG = pa.bool_()
 TIME = pa.timestamp("us", tz="UTC")
 
+PROTOCOLS = ("robustness", "generalisation", "landscape")
 STATUSES = ("running", "finished", "pruned", "diverged", "failed", "lost", "stopped")
 
 
@@ -45,11 +47,16 @@ class Column:
 
 @dataclass(frozen=True)
 class View:
-    """What a reader sees of a table: of the rows that agree in `identity`, the last attempt's last written one."""
+    """What a reader sees of a table: of the rows that agree in `identity`, the last attempt's last written one.
+
+    Attributes:
+        renewed: where it names columns: of the rows that agree in these, only those with the `settings` last written.
+    """
 
     table: str
     identity: tuple[str, ...]
     summary: str
+    renewed: tuple[str, ...] = ()
 
 
 _SWEEP = Column("sweep", TEXT, "name of the sweep")
@@ -142,7 +149,34 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("host", TEXT, "machine that retrained it", nullable=True),
         _WRITTEN,
     ),
+    "protocols": (
+        _SWEEP,
+        Column("trial", TEXT, "trial whose configuration is measured"),
+        Column("cell", TEXT, "dataset/model/objective/update/optimizer of that trial"),
+        Column("protocol", TEXT, "what is measured", allowed=PROTOCOLS),
+        Column("settings", TEXT, "digest of the protocol's settings, seeds apart"),
+        Column("seed", INTEGER, "seed of the training"),
+        Column("split_seed", INTEGER, "seed of the random split; null for the sweep's own split", nullable=True),
+        Column("subject", TEXT, "clean or a corruption; both, split or init; a landscape's mode or a sharpness"),
+        Column("phase", TEXT, "test (corrupted when judged), train_test (trained on it too), or empty"),
+        Column("level", TEXT, "label of the severity, such as L1 or 3%, or empty"),
+        Column("severity", NUMBER, "the number behind the level: standard deviation, share, radius", nullable=True),
+        Column("draw", INTEGER, "number of the noise draw, from 0"),
+        Column("point", INTEGER, "number of the grid point, from 0"),
+        Column("x", NUMBER, "first coordinate of a landscape's point", nullable=True),
+        Column("y", NUMBER, "second coordinate of a landscape's point", nullable=True),
+        # The test split stays sealed here as in `metrics`.
+        Column("split", TEXT, "train or valid", allowed=("train", "valid")),
+        Column("metric", TEXT, "ranking metric such as recall@20, loss, value, or snr/<modality>"),
+        Column("value", NUMBER, "the value; NaN or infinite where the training diverged"),
+        Column("gradient_evaluations", INTEGER, "cost of the training behind the row", unit="passes"),
+        Column("train_seconds", NUMBER, "time of the training behind the row", unit="s"),
+        _WRITTEN,
+    ),
 }
+
+_MEASURED = ("sweep", "trial", "protocol", "seed", "split_seed", "subject", "phase")
+_MEASUREMENT = (*_MEASURED, "settings", "level", "draw", "point", "split", "metric")
 
 VIEWS: Mapping[str, View] = {
     "sweeps": View("sweeps", ("sweep", "started", "host"), "every start and resume of every sweep"),
@@ -154,10 +188,14 @@ VIEWS: Mapping[str, View] = {
     "confirmations": View(
         "confirmations", ("sweep", "trial", "seed", "split", "metric"), "chosen configurations on fresh seeds"
     ),
+    "protocols": View(
+        "protocols", _MEASUREMENT, "robustness, seeds and landscapes of the best configurations", _MEASURED
+    ),
     "trials_all": View("trials", ("sweep", "trial", "attempt"), "every attempt of every trial"),
     "metrics_all": View(
         "metrics", ("sweep", "trial", "attempt", "epoch", "split", "metric"), "each epoch's values of every attempt"
     ),
+    "protocols_all": View("protocols", _MEASUREMENT, "the same, with measurements under earlier settings"),
     "trials_wide": View("trials", ("sweep", "trial"), 'trials with one column per parameter, such as "update.rho"'),
 }
 

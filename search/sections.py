@@ -1,22 +1,25 @@
 """The sections of a sweep file, each a frozen pydantic class whose fields say what they mean and how far they go."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Collection, Iterable
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from search.study import SpaceRecipe
+from spaces.aliases import UPDATE_ALIASES
 from spaces.models import MODELS
 from spaces.nearest import did_you_mean
 from spaces.objectives import OBJECTIVES
 from spaces.optimizers import OPTIMIZERS
 from spaces.params import Parameter, Value
 from spaces.presets import Group
-from spaces.row import Row
+from spaces.settings import SETTINGS
 from spaces.updates import UPDATES
 from trainables.data.config import SplitName
+from trainables.protocols.config import GeneralisationConfig, LandscapeConfig, RobustnessConfig
 
 Entry = TypeVar("Entry", str, int)
+ProtocolSettings: TypeAlias = RobustnessConfig | GeneralisationConfig | LandscapeConfig
 
 METRICS = tuple(f"{name}@{k}" for name in ("recall", "ndcg", "precision", "map") for k in (5, 10, 20, 50))
 
@@ -73,7 +76,7 @@ class AxesSection(Section):
     @field_validator("update")
     @classmethod
     def _check_updates(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, UPDATES)
+        return _known(tuple(UPDATE_ALIASES.get(name, name) for name in names), UPDATES, UPDATE_ALIASES)
 
     @field_validator("optimizer")
     @classmethod
@@ -92,10 +95,18 @@ class SpaceSection(Section):
     """A range inside the preset's, or any range for a hyperparameter that the preset does not search; by full name."""
     fix: dict[str, Value] = Field(default_factory=dict)
     """A value instead of a range; by full name. Keys apply to the studies that have the hyperparameter."""
+    settings: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Named sets of values instead of ranges, for the entries that they belong to: see `recsweep show presets`. `fix`
+    holds against them."""
+
+    @field_validator("settings")
+    @classmethod
+    def _check_settings(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, SETTINGS)
 
     def recipe(self) -> SpaceRecipe:
         """Return the same as a function from cells to spaces."""
-        return SpaceRecipe(preset=self.preset, tune=self.tune, narrow=self.narrow, fix=self.fix)
+        return SpaceRecipe(self.preset, self.tune, self.narrow, self.fix, self.settings)
 
 
 class SchedulerSection(Section):
@@ -145,6 +156,9 @@ class TrainSection(Section):
     """Positive interactions a batch."""
     validate_every: Count = 1
     """Epochs from one validation to the next; the last epoch is always validated."""
+    init_from: str | None = None
+    """Folder of a trial's checkpoint, of the same model and sizes, whose best weights every trial starts from, as AMR
+    does from a trained VBPR; relative as for `data.root`. Null draws the weights."""
 
 
 class GoalSection(Section):
@@ -187,14 +201,46 @@ class CheckpointSection(Section):
     keep: Count = 2
 
 
+class ProtocolsSection(Section):
+    """What is measured of every cell's best configuration after the search; null for what is not, {} for defaults."""
+
+    robustness: RobustnessConfig | None = None
+    """Scores under corrupted features and embeddings."""
+    generalisation: GeneralisationConfig | None = None
+    """Scores over seeds and random splits; it has seeds of its own."""
+    landscape: LandscapeConfig | None = None
+    """The loss around the trained weights."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)] | None = (
+        None
+    )
+    """Training seeds of robustness and landscape; null for those of the search."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_distinct(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if seeds is None else _distinct(seeds)
+
+    @model_validator(mode="after")
+    def _check_seeds_used(self) -> "ProtocolsSection":
+        if self.seeds is not None and self.robustness is None and self.landscape is None:
+            raise ValueError("seeds must be left out where neither robustness nor landscape is given")
+        return self
+
+    def given(self) -> dict[str, ProtocolSettings]:
+        """Return the protocols that are asked for, by name."""
+        every = {"robustness": self.robustness, "generalisation": self.generalisation, "landscape": self.landscape}
+        return {name: settings for name, settings in every.items() if settings is not None}
+
+
 def _distinct(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     if len(set(entries)) < len(entries):
         raise ValueError(f"must name nothing twice, but got {list(entries)}")
     return entries
 
 
-def _known(names: tuple[str, ...], registry: Mapping[str, Row]) -> tuple[str, ...]:
+def _known(names: tuple[str, ...], registry: Collection[str], aliases: Iterable[str] = ()) -> tuple[str, ...]:
     for name in names:
         if name not in registry:
-            raise ValueError(f"must be among {', '.join(registry)}, but got {name!r}{did_you_mean(name, registry)}")
+            hint = did_you_mean(name, (*registry, *aliases))
+            raise ValueError(f"must be among {', '.join(registry)}, but got {name!r}{hint}")
     return _distinct(names)

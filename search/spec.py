@@ -16,6 +16,7 @@ from search.sections import (
     CheckpointSection,
     DataSection,
     GoalSection,
+    ProtocolsSection,
     ResourcesSection,
     SchedulerSection,
     SearchSection,
@@ -24,7 +25,7 @@ from search.sections import (
     TrainSection,
 )
 from search.spec_errors import sentence
-from search.study import Cell, StudySpec
+from search.study import Cell, StudySpec, check_combinations
 from search.yaml_loader import MAX_BYTES, read
 from spaces.nearest import did_you_mean
 
@@ -43,6 +44,7 @@ class SweepSpec(Section):
     goal: GoalSection = GoalSection()
     resources: ResourcesSection = ResourcesSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    protocols: ProtocolsSection = ProtocolsSection()
     store: str | None = None
     """Where results go; relative as for `data.root`. Null leaves it to the command."""
 
@@ -53,6 +55,7 @@ class SweepSpec(Section):
             rule = "must be at least train.validate_every, as no trial can be judged before it is validated"
             got = f"got {scheduler.grace_epochs} < {self.train.validate_every}"
             raise ValueError(f"search.scheduler.grace_epochs: {rule}, but {got}")
+        check_combinations(cells(self))
         self.space.recipe().check_keys(cells(self))
         for study in studies(self):
             if self.search.sampler == "grid" and (continuous := study.space.continuous()):
@@ -66,6 +69,13 @@ class SweepSpec(Section):
         """The SHA-256 in hex of what decides the numbers: not name, store, places, resources or checkpoints."""
         content = self.model_dump(mode="json", exclude={"name", "store", "resources", "checkpoint"})
         del content["data"]["root"]
+        if not content["space"]["settings"]:
+            # A sweep without a key has the digest that it had before there was one; so for the next two.
+            del content["space"]["settings"]
+        if self.train.init_from is None:
+            del content["train"]["init_from"]
+        if not self.protocols.given():
+            del content["protocols"]
         return digest(content)
 
 
@@ -156,7 +166,7 @@ def _base_config(spec: SweepSpec, cell: Cell) -> dict[str, ConfigValue]:
         "update.name": cell.update,
         "optimizer.name": cell.optimizer,
         **cell.defaults(),
-        **{f"train.{key}": value for key, value in spec.train.model_dump().items()},
+        **{f"train.{key}": value for key, value in spec.train.model_dump(exclude_none=True).items()},
         "train.metric": spec.goal.metric,
         "train.mode": spec.goal.mode,
     }
@@ -166,6 +176,8 @@ def _with_absolute_paths(raw: Mapping[str, object], folder: Path) -> dict[str, o
     changed = dict(raw)
     if isinstance(data := raw.get("data"), dict) and isinstance(root := data.get("root"), str):
         changed["data"] = {**data, "root": _absolute(root, folder)}
+    if isinstance(train := raw.get("train"), dict) and isinstance(start := train.get("init_from"), str):
+        changed["train"] = {**train, "init_from": _absolute(start, folder)}
     if isinstance(store := raw.get("store"), str):
         changed["store"] = _absolute(store, folder)
     return changed

@@ -37,7 +37,7 @@ from search.schema import (
     reading_schema,
     to_arrow,
 )
-from search.views import keeps_attempts, last_rows, widened
+from search.views import keeps_attempts, last_rows, last_settings, widened
 
 _PART = ".parquet"
 _CLAIMS = "claims"
@@ -90,7 +90,8 @@ class Store:
             raise StoreError(f"the result store has no view `{view}`{nearest(view, VIEWS)}")
         if view == "trials_wide":
             return widened(self.table("trials", sweep), self.table("params", sweep))
-        return last_rows(self._rows(VIEWS[view].table, sweep), VIEWS[view].identity)
+        rows = last_rows(self._rows(VIEWS[view].table, sweep), VIEWS[view].identity)
+        return last_settings(rows, VIEWS[view].renewed) if VIEWS[view].renewed else rows
 
     def frame(self, view: str, sweep: str | None = None) -> pd.DataFrame:
         """The same rows in pandas; an integer column that holds a null becomes float64, its nulls NaN."""

@@ -10,6 +10,7 @@ from spaces.nearest import did_you_mean
 from spaces.params import Choice, Fixed, Parameter, Value
 from spaces.presets import REGISTRIES, Group, find_row, preset_space
 from spaces.row import Row
+from spaces.settings import find_settings, settings_values
 from spaces.space import SearchSpace
 
 
@@ -28,15 +29,18 @@ class Cell:
         """The cell's name, such as "lfm2k/vbpr/plain/bsam_plus/adam"."""
         return cell_name(self.dataset, self.model, self.objective, self.update, self.optimizer)
 
-    def rows(self) -> dict[Group, Row]:
-        """Return the four registry rows that the cell combines."""
-        names: dict[Group, str] = {
+    def entries(self) -> dict[Group, str]:
+        """Return the names of the four registry rows that the cell combines."""
+        return {
             "model": self.model,
             "objective": self.objective,
             "update": self.update,
             "optimizer": self.optimizer,
         }
-        return {group: find_row(group, name) for group, name in names.items()}
+
+    def rows(self) -> dict[Group, Row]:
+        """Return the four registry rows that the cell combines."""
+        return {group: find_row(group, name) for group, name in self.entries().items()}
 
     def defaults(self) -> dict[str, Value]:
         """Return every hyperparameter of the cell by its full name, such as "update.rho", at its default."""
@@ -80,12 +84,17 @@ class StudySpec(Cell):
 
 @dataclass(frozen=True)
 class SpaceRecipe:
-    """How a sweep makes a cell's space: a preset over the groups to tune, then its own ranges, then fixed values."""
+    """How a sweep makes a cell's space.
+
+    A preset over the groups to tune, then the sweep's own ranges, then the values of named settings, then those that it
+    fixes one by one, which hold against the settings'.
+    """
 
     preset: str
     tune: Sequence[Group]
     narrow: Mapping[str, Parameter]
     fix: Mapping[str, Value]
+    settings: Sequence[str] = ()
 
     def build(self, cell: Cell) -> SearchSpace:
         """Return the cell's space; ranges and values of hyperparameters that the cell lacks are left out.
@@ -105,14 +114,31 @@ class SpaceRecipe:
         )
         space = _with_ranges(space, cell, self.narrow)
         fixed = {key: _fixed(cell, key, value) for key, value in self.fix.items() if key in cell.defaults()}
-        return SearchSpace({**space.parameters, **fixed})
+        return SearchSpace({**space.parameters, **self._named(cell), **fixed})
+
+    def _named(self, cell: Cell) -> dict[str, Fixed]:
+        try:
+            values = settings_values(self.settings, cell.entries())
+        except SpaceError as error:
+            raise SpecError(f"space.settings: {error}") from None
+        known = {key: value for key, value in values.items() if key in cell.defaults()}
+        for key in known:
+            if key in self.narrow:
+                rule = "a hyperparameter must be narrowed or given by space.settings, but this one is both"
+                raise SpecError(f"space.narrow.{key}: {rule} for {cell.cell}")
+        return {key: Fixed(value=cell.accept(key, value)) for key, value in known.items()}
 
     def check_keys(self, cells: Sequence[Cell]) -> None:
-        """Return if every key of `narrow` and `fix` is a hyperparameter of at least one of the cells.
+        """Return if every key of `narrow` and `fix`, and every set of settings, is for at least one of the cells.
 
         Raises:
-            SpecError: naming the first key that is not, or that is in both.
+            SpecError: naming the first key or set that is not, or the key that is in both.
         """
+        for name in self.settings:
+            settings = find_settings(name)
+            if not any(cell.entries()[settings.group] in settings.entries for cell in cells):
+                rule = f"must be for one of the sweep's cells, but {name} is for the {settings.group}s"
+                raise SpecError(f"space.settings: {rule} {', '.join(settings.entries)}")
         known = {key for cell in cells for key in cell.defaults()}
         for place, keys in (("space.narrow", self.narrow), ("space.fix", self.fix)):
             for key in keys:
@@ -163,3 +189,18 @@ def _unknown_key(key: str, known: set[str]) -> str:
     reason = f"only {', '.join(owners)} have it" if owners else "none has it"
     rule = f"must be a hyperparameter of one of the sweep's cells, but {reason}"
     return f"{rule}{'' if owners else did_you_mean(key, known)}"
+
+
+def check_combinations(cells: Sequence[Cell]) -> None:
+    """Return if every cell has a meaning.
+
+    Raises:
+        SpecError: naming the first cell that has none: its objective works on features, and its model has none.
+    """
+    for cell in cells:
+        rows = cell.rows()
+        if rows["objective"].uses_features and not rows["model"].uses_features:
+            raise SpecError(
+                f"axes.objective: {cell.objective} must go with models that use modality features, but {cell.model} "
+                "uses none; sweep over the two apart"
+            )

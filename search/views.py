@@ -30,6 +30,17 @@ def last_rows(rows: pa.Table, identity: Sequence[str]) -> pa.Table:
     return rows.take(pa.array(order[ends]))
 
 
+def last_settings(rows: pa.Table, renewed: Sequence[str]) -> pa.Table:
+    """Of the rows that agree in the columns of `renewed`, those whose `settings` are the ones last written."""
+    if not len(rows):
+        return rows
+    group, settings = _group(rows, renewed), _ranks(rows["settings"])
+    order = np.lexsort((rows["written"].cast(pa.int64()).to_numpy(), group))
+    ends = order[np.append(group[order][1:] != group[order][:-1], True)]
+    place = np.searchsorted(group[ends], group)
+    return rows.filter(pa.array(settings == settings[ends][place]))
+
+
 def _group(rows: pa.Table, identity: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A number per row, equal where the rows agree in `identity`, ascending with it: int64 [rows]."""
     group = np.zeros(len(rows), np.int64)

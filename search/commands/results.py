@@ -1,4 +1,4 @@
-"""Commands that read the store: query, best, report, compare."""
+"""Commands that read the store: query, best, report, compare, convergence."""
 
 import json
 import sys
@@ -188,3 +188,23 @@ def _cost(name: str) -> "Cost":
     if name not in known:
         raise SearchError(f"--cost must be one of {', '.join(known)}, but got {name!r}")
     return known[name]
+
+
+def convergence(
+    sweeps: Annotated[list[str] | None, typer.Argument(help="Sweeps in the store; default: the latest one.")] = None,
+    arms: Annotated[list[str] | None, typer.Option("--arms", help="Arms to draw; default: all.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder. Default: reports/SWEEP.")] = None,
+    store: StoreOption = None,
+) -> int:
+    """Draw the best score so far of each arm against epochs, gradient evaluations and seconds of training."""
+    from search.convergence_curves import convergence as make_convergence
+    from search.report import write_convergence
+    from search.report.terminal import print_convergence
+
+    results = open_store(store)
+    names = [results.resolve(name) for name in sweeps] if sweeps else [results.resolve(None)]
+    found = make_convergence(results, names, arms or ())
+    print_convergence(found, console())
+    page = write_convergence(found, output or Path("reports") / "-".join(names))
+    print(f"Convergence: {page}")
+    return 0

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from search.commands.options import console
 from search.errors import SearchError
@@ -12,8 +12,9 @@ from spaces.models import MODELS
 from spaces.nearest import did_you_mean
 from spaces.objectives import OBJECTIVES
 from spaces.optimizers import OPTIMIZERS
-from spaces.presets import PRESETS
+from spaces.presets import PRESET_SUMMARIES, PRESETS
 from spaces.row import Row
+from spaces.settings import SETTINGS
 from spaces.updates import UPDATES
 
 REGISTRIES: dict[str, dict[str, Row]] = {
@@ -33,8 +34,11 @@ def show(topic: Annotated[str, typer.Argument(help=", ".join(TOPICS))]) -> int:
     elif topic == "spaces":
         for name, registry in REGISTRIES.items():
             screen.print(_ranges(name, registry))
-    elif topic in ("presets", "sweeps"):
-        for name in PRESETS if topic == "presets" else builtin_sweeps():
+    elif topic == "presets":
+        screen.print(_presets())
+        screen.print(_settings())
+    elif topic == "sweeps":
+        for name in builtin_sweeps():
             screen.print(name)
     else:
         raise SearchError(
@@ -48,6 +52,22 @@ def _entries(topic: str, registry: dict[str, Row]) -> Table:
     for name, row in registry.items():
         defaults = "\n".join(f"{key}={value}" for key, value in row.defaults.items()) or "-"
         table.add_row(name, row.summary, defaults, row.source)
+    return table
+
+
+def _presets() -> Table:
+    table = Table("name", "what it is", title="presets: ranges, as `space.preset`")
+    for name in PRESETS:
+        table.add_row(name, PRESET_SUMMARIES[name])
+    return table
+
+
+def _settings() -> Table:
+    columns = (Column("values", no_wrap=True), Column("source", overflow="fold"))
+    table = Table("name", "for", "what it is", *columns, title="settings: fixed values, as `space.settings`")
+    for name, settings in SETTINGS.items():
+        values = "\n".join(f"{key}={value}" for key, value in settings.values.items())
+        table.add_row(name, "\n".join(settings.entries), settings.summary, values, settings.source)
     return table
 
 

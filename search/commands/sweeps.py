@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from search.commands.options import StoreOption, SweepArgument, console, open_store
 from search.plan import Count, Plan, Prediction
 from search.spec import SweepSpec, load
+from search.store import Store
 
 SpecArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in sweep.", metavar="SWEEP")]
 Overrides = Annotated[
@@ -44,9 +45,27 @@ def launch(
     if outcome.interrupted:
         missing = outcome.planned - sum(outcome.counts.values())
         screen.print(f"Interrupted with {missing} trials not begun; everything that was measured is in the store.")
-    else:
-        screen.print(f"Next: recsweep report {outcome.sweep} --store {results.root}")
+        return outcome.exit_code
+    if spec.protocols.given():
+        return _measure(results, outcome.sweep, spec, outcome.exit_code, address=address, verbose=verbose)
+    screen.print(f"Next: recsweep report {outcome.sweep} --store {results.root}")
     return outcome.exit_code
+
+
+def _measure(store: Store, sweep: str, spec: SweepSpec, code: int, *, address: str | None, verbose: bool) -> int:
+    """Runs the sweep file's protocols on what the search found; returns the exit code of both together."""
+    from search.commands.protocols import measure_and_print
+    from search.errors import StoreError
+
+    try:
+        measured = measure_and_print(store, sweep, spec.protocols, address=address, verbose=verbose)
+    except StoreError as error:
+        if code == 0:
+            raise
+        # All trials failed, which the search has said; there is nothing to measure.
+        console().print(f"The protocols were left out: {error}", soft_wrap=True)
+        return code
+    return measured.exit_code or code
 
 
 def plan(sweep: SpecArgument, overrides: Overrides = None) -> int:
@@ -58,13 +77,15 @@ def _print_plan(spec: SweepSpec) -> int:
     from search import preparation
     from search.plan import plan as make_plan
     from search.plan import predict
+    from search.protocols.preparation import protocol_runs
     from search.spec import studies
 
     cells = studies(spec)
     bundles = preparation.load_data(spec)
     preparation.check_configurations(cells, bundles, spec.search.seeds[0])
     batches = preparation.batches_per_epoch(spec, bundles)
-    planned = make_plan(spec, batches, preparation.gradient_evaluations)
+    runs = protocol_runs(spec, cells, bundles)
+    planned = make_plan(spec, batches, preparation.gradient_evaluations, runs)
     concurrency = preparation.local_concurrency(spec)
     timings = preparation.probe(cells, bundles, spec.search.seeds[0], concurrency)
     prediction = predict(planned, timings, concurrency)
@@ -73,6 +94,12 @@ def _print_plan(spec: SweepSpec) -> int:
     screen.print(_plan_table(planned, prediction))
     total = _count(planned.gradient_evaluations)
     screen.print(f"{planned.trials} trials, {total} gradient evaluations at the full {planned.max_epochs} epochs each.")
+    if planned.protocols:
+        screen.print(_protocols_table(planned, prediction))
+        total = _count(planned.protocol_gradient_evaluations)
+        screen.print(
+            f"{planned.protocol_trainings} trainings of the protocols, {total} gradient evaluations at full length."
+        )
     if prediction.wall_s is not None:
         wall = preparation.with_startup(prediction.wall_s)
         low, mid, high = (_duration(seconds) for seconds in (wall.low, wall.mid, wall.high))
@@ -93,6 +120,16 @@ def _plan_table(planned: Plan, prediction: Prediction) -> Table:
         points = "continuous" if cell.space_size is None else str(cell.space_size)
         per_epoch, total = _count(cell.gradient_evaluations_per_epoch), _count(cell.gradient_evaluations)
         table.add_row(cell.cell, str(cell.trials), str(len(cell.tuned)), points, per_epoch, total, taken)
+    return table
+
+
+def _protocols_table(planned: Plan, prediction: Prediction) -> Table:
+    table = Table(Column("cell", overflow="fold"), "protocol", title="After the search, of each best configuration")
+    for heading in ("trainings", "gradient evaluations in all", "device time of the trainings"):
+        table.add_column(heading, justify="right")
+    for each, seconds in zip(planned.protocols, prediction.protocols, strict=True):
+        taken = "no evidence" if seconds is None else _duration(seconds.mid)
+        table.add_row(each.cell, each.protocol, str(each.trainings), _count(each.gradient_evaluations), taken)
     return table
 
 

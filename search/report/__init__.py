@@ -1,6 +1,7 @@
-"""Reports as self-contained HTML: the best configurations of a sweep, and the tuning-cost comparison of arms."""
+"""Reports as self-contained HTML: the best configurations of a sweep, the tuning-cost comparison, the convergence."""
 
 from search.report.comparison_page import write_comparison
+from search.report.convergence_page import write_convergence
 from search.report.sweep_page import write_report
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["write_comparison", "write_convergence", "write_report"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from search import candidates
 from search.report.frames import Readable, SweepFrames, read_frames
 from search.report.wording import number
 
@@ -91,14 +92,7 @@ def rank_configurations(frames: SweepFrames, scored: pd.DataFrame) -> pd.DataFra
 
     Columns: configuration, score (mean over its seeds), seeds (how many), started, trials (names, earliest first).
     """
-    groups = scored.groupby("configuration", sort=False)
-    candidates: pd.DataFrame = groups.agg(
-        score=("score", "mean"), seeds=("score", "size"), started=("started", "min"), trials=("trial", tuple)
-    ).reset_index()
-    complete = candidates[candidates["seeds"] == candidates["seeds"].max()]
-    order = [not frames.better_is_larger, True]
-    ranked: pd.DataFrame = complete.sort_values(["score", "started"], ascending=order, kind="stable")
-    return ranked
+    return candidates.rank_configurations(scored, better_is_larger=frames.better_is_larger)
 
 
 def best_of_data_sets(frames: SweepFrames, best: pd.DataFrame) -> dict[str, pd.Series]:

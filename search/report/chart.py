@@ -58,6 +58,37 @@ class Chart:
     data: str
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What colours mean in a figure: `colours` from the lowest to the highest value, `ticks` spread evenly below."""
+
+    title: str
+    colours: Sequence[str]
+    ticks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Charts that are one figure: side by side where there is room, below each other where there is not.
+
+    Attributes:
+        identity: unique in the page.
+        title, caption: plain text, of all charts together; those of a chart itself say what only it shows.
+        charts: their own legends are not shown.
+        legend: the series that are drawn in any of the charts.
+        scale: what their colours mean, where they are numbers.
+        narrow: whether a chart may be as narrow as a third of the page, else half of it.
+    """
+
+    identity: str
+    title: str
+    caption: str
+    charts: Sequence[Chart]
+    legend: Sequence[Series] = ()
+    scale: Scale | None = None
+    narrow: bool = False
+
+
 def chart(
     identity: str,
     title: str,

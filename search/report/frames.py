@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from search.arms import BASE_ARM, arm_name
+from search.candidates import configuration
 from search.errors import StoreError
 from search.tuning_cost import Mode
 
@@ -33,6 +34,7 @@ class SweepFrames:
         params: tuned parameters only, one row per trial and name, with the value in `value`.
         curves: the goal metric on the validation split, one row per trial and epoch.
         confirmations: retrainings on fresh seeds; the only place in which a test score can stand.
+        protocols: what robustness, generalisation and landscape protocols measured, on validation and training data.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SweepFrames:
     params: pd.DataFrame
     curves: pd.DataFrame
     confirmations: pd.DataFrame
+    protocols: pd.DataFrame
 
     @property
     def better_is_larger(self) -> bool:
@@ -93,13 +96,8 @@ def read_frames(store: Readable, sweep: str) -> SweepFrames:
         params=_params(store.frame("params", sweep)),
         curves=_curves(store.frame("metrics", sweep), metric),
         confirmations=store.frame("confirmations", sweep),
+        protocols=store.frame("protocols", sweep),
     )
-
-
-def configuration(config_json: str) -> str:
-    """Return a trial's configuration without its seed, as canonical JSON: equal for trials that differ in seed only."""
-    config = json.loads(config_json)
-    return json.dumps({key: value for key, value in config.items() if key != "seed"}, sort_keys=True)
 
 
 def _trials(trials: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The best-configuration report of one sweep: report.html, best.yaml and report.md in one folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from search.report.frames import Readable, SweepFrames, read_frames
 from search.report.page import render_markdown, render_page, version, write_atomically
 from search.report.parallel import families_left_out, parallel_charts
 from search.report.protocol import files_table, protocol, provenance
+from search.report.protocol_sections import convergence_sections, protocol_sections
+from search.report.section import Section
 from search.report.tables import best_table, confirmations_table, endings_table, errors_table
 from search.report.verdict import verdict
 
@@ -36,15 +38,19 @@ def write_report(store: Readable, sweep: str, folder: str | Path) -> Path:
     files = best_files(frames, best)
     for name, content in files.items():
         write_atomically(target / name, content)
-    shown = _shown(frames, best, list(files))
+    convergence, measured = convergence_sections(frames), protocol_sections(frames)
+    shown = {**_shown(frames, best, list(files)), "convergence": convergence, "measured": measured}
     charts = {"history": history_charts(frames), "curves": curve_charts(frames), "parallel": parallel_charts(frames)}
-    every = [chart for part in charts.values() for chart in part]
+    every = [
+        *(chart for part in charts.values() for chart in part),
+        *(chart for section in (*convergence, *measured) for chart in section.charts),
+    ]
     write_atomically(target / "report.md", render_markdown("report.md.j2", **shown))
     page = render_page(
         "sweep.html.j2",
         every,
         title=f"{sweep}: best configurations",
-        sections=_sections({**shown, **charts}),
+        sections=_sections({**shown, **charts}, measured),
         parallel_left_out=families_left_out(frames),
         **charts,
         **shown,
@@ -94,15 +100,17 @@ def _candidates(best: pd.DataFrame) -> str:
     return f"{wording.plural(candidates, 'candidate')} in {cells}, from {wording.plural(trials, 'trial')}."
 
 
-def _sections(shown: Mapping[str, object]) -> list[tuple[str, str]]:
+def _sections(shown: Mapping[str, object], measured: Sequence[Section]) -> list[tuple[str, str]]:
+    headings = {**_HEADINGS, **{section.identity: section.heading for section in measured}, **_LAST_HEADINGS}
     optional = {
         "history": shown["history"],
         "curves": shown["curves"],
+        "convergence": shown["convergence"],
         "parameters": shown["parallel"],
         "endings": getattr(shown["endings"], "rows", ()),
         "confirmations": getattr(shown["confirmations"], "rows", ()),
     }
-    return [(key, heading) for key, heading in _HEADINGS.items() if key not in optional or optional[key]]
+    return [(key, heading) for key, heading in headings.items() if key not in optional or optional[key]]
 
 
 _HEADINGS = {
@@ -110,9 +118,12 @@ _HEADINGS = {
     "rule": "Selection rule",
     "history": "Cost",
     "curves": "Learning curves",
+    "convergence": "Convergence",
     "parameters": "Tuned parameters",
     "endings": "Failures",
     "confirmations": "Confirmations",
+}
+_LAST_HEADINGS = {
     "protocol": "Protocol",
     "provenance": "Provenance",
 }

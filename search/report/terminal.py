@@ -1,11 +1,13 @@
-"""A comparison on a terminal: the verdicts and the tables of its page, as text."""
+"""A comparison or a convergence on a terminal: the tables and sentences of its page, as text."""
 
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from search.comparison import Comparison
+from search.convergence_curves import Convergence
 from search.report.comparison_page import results_table, targets_table
+from search.report.convergence_page import milestones_table
 from search.report.tables import Table
 
 
@@ -17,6 +19,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for sentence in (comparison.summary, *comparison.verdicts["sentence"]):
         console.print(Text(sentence))
     for note in comparison.notes:
+        console.print(Text(f"Note: {note}"))
+
+
+def print_convergence(found: Convergence, console: Console) -> None:
+    """Prints where each arm reached its best score and shares of it, and the notes; names are never read as markup."""
+    console.print(_rich(milestones_table(found)))
+    for note in found.notes:
         console.print(Text(f"Note: {note}"))
 
 

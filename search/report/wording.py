@@ -21,6 +21,18 @@ def score(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
 
 
+def with_deviation(mean: float | None, deviation: float | None) -> str:
+    """Return "0.2512 ± 0.0021", or the mean alone where there is no deviation."""
+    if deviation is None or missing(deviation):
+        return score(mean)
+    return f"{score(mean)} ± {score(deviation)}"
+
+
+def span(low: float, high: float) -> str:
+    """Return a range of metrics: "0.2491 to 0.2530"."""
+    return NONE if missing(low) or missing(high) else f"{score(low)} to {score(high)}"
+
+
 def signed_score(value: float) -> str:
     """Return a difference of metrics with its sign."""
     return ("+" if value >= 0 else "−") + score(abs(value))

@@ -7,14 +7,24 @@ import pytest
 
 from search.cli import run
 from search.commands.show import REGISTRIES, TOPICS
+from search.spec import builtin_sweeps
+from spaces.presets import PRESETS
+from spaces.settings import SETTINGS
 
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_show_names_every_entry(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", topic]) == 0
     said = capsys.readouterr().out
-    known = {**REGISTRIES, "presets": ["paper", "extended"], "sweeps": ["quickstart", "mg-vs-sam-vs-bsam"]}
+    known = {**REGISTRIES, "presets": [*PRESETS, *SETTINGS], "sweeps": builtin_sweeps()}
     assert all(name in said for name in known.get(topic, ["update.rho", "0.01 to 2 (log)"]))
+
+
+def test_show_presets_spells_out_what_settings_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "presets"]) == 0
+    said = capsys.readouterr().out
+    for settings in SETTINGS.values():
+        assert all(f"{key}={value}" in said for key, value in settings.values.items())
 
 
 def test_plan_counts_exactly_and_predicts(capsys: pytest.CaptureFixture[str]) -> None:

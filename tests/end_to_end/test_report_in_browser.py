@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from search.comparison import compare
-from search.report import write_comparison, write_report
+from search.convergence_curves import convergence
+from search.report import write_comparison, write_convergence, write_report
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,9 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-PAGES = ("report.html", "comparison.html")
+# Each page with the least number of figures that it must have.
+FIGURES = {"report.html": 10, "comparison.html": 10, "convergence.html": 6, "protocols/report.html": 17}
+PAGES = tuple(FIGURES)
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 # Runs before anything of the page, and so hears of every script, style and image that the policy turned away.
@@ -31,9 +34,9 @@ LISTEN = (
 )
 
 
-def _sample_sweeps() -> Any:
+def _sample_sweeps(name: str = "conftest.py") -> Any:
     # Test modules cannot import each other; the sweeps are those of the report's own tests.
-    path = Path(__file__).parents[1] / "search" / "conftest.py"
+    path = Path(__file__).parents[1] / "search" / name
     spec = importlib.util.spec_from_file_location("sample_sweeps", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -46,10 +49,16 @@ full_sweep = _sample_sweeps().full_sweep
 
 @pytest.fixture(scope="module")
 def folder(full_sweep: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder with both pages of a large sweep."""
+    """Return the folder with the pages of a large sweep, and the report of a small one that all protocols measured."""
     folder = tmp_path_factory.mktemp("pages")
     write_report(full_sweep.store, full_sweep.name, folder)
     write_comparison(compare(full_sweep.store, [full_sweep.name]), folder)
+    write_convergence(convergence(full_sweep.store, [full_sweep.name]), folder)
+    writer = _sample_sweeps().start_sweep(folder / "store")
+    for cell, score in zip(writer.studies, (0.3, 0.25), strict=True):
+        writer.trial(cell, score)
+    writer.add("protocols", _sample_sweeps("test_protocol_report.py").protocol_rows(writer))
+    write_report(writer.store, writer.name, folder / "protocols")
     return folder
 
 
@@ -86,10 +95,11 @@ def show(browser: Any, page: Path, size: tuple[int, int], *, dark: bool = False)
 
 
 def requests(browser: Any) -> set[str]:
-    """Return the addresses that the page itself asked for since it was opened."""
+    """Return the addresses that the page itself asked for since it was opened; data: ones lie in the page."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    return {each["request"]["url"] for each in sent if each["documentURL"].startswith("file:")}
+    addresses = {each["request"]["url"] for each in sent if each["documentURL"].startswith("file:")}
+    return {address for address in addresses if not address.startswith("data:")}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -97,9 +107,9 @@ def test_every_figure_is_drawn_without_a_word_on_the_console(browser: Any, folde
     show(browser, folder / name, DESKTOP)
     drawn = browser.execute_script(
         "return [...document.querySelectorAll('.plot')]"
-        ".map(plot => plot.querySelectorAll('.scatterlayer .trace').length)"
+        ".map(plot => plot.querySelectorAll('.scatterlayer .trace, .violinlayer .trace').length)"
     )
-    assert len(drawn) >= 10 and all(traces > 0 for traces in drawn)
+    assert len(drawn) >= FIGURES[name] and all(traces > 0 for traces in drawn)
     assert browser.get_log("browser") == []
     assert browser.execute_script("return window.refused") == []
 
@@ -139,6 +149,29 @@ def test_figures_follow_the_colour_scheme(browser: Any, folder: Path, name: str)
     for text, axis in colours:
         assert text == axis
     assert colours[0] != colours[1]
+
+
+def test_protocols_are_drawn_as_lines_violins_and_maps_beside_their_tables(browser: Any, folder: Path) -> None:
+    show(browser, folder / "protocols" / "report.html", DESKTOP)
+    parts = {"robustness": ".errorbar", "generalisation": ".violinlayer path.violin", "landscape": ".contourlevel path"}
+    for identity, part in parts.items():
+        section = f"document.getElementById('{identity}').closest('section')"
+        assert browser.execute_script(f"return {section}.querySelectorAll('{part}').length") >= 2
+        assert browser.execute_script(f"return {section}.querySelectorAll('tbody tr').length") >= 2
+        assert browser.execute_script(f"return {section}.querySelectorAll('.plot[role=img][aria-label]').length") >= 1
+    colours = "return [...document.querySelectorAll('#landscape ~ figure .heatmapcoloring image')].length"
+    assert browser.execute_script(colours) == 2
+
+
+@pytest.mark.parametrize(("size", "columns"), [(DESKTOP, 3), (PHONE, 1)])
+def test_panels_of_one_figure_stand_side_by_side_or_below_each_other(
+    browser: Any, folder: Path, size: tuple[int, int], columns: int
+) -> None:
+    show(browser, folder / "convergence.html", size)
+    places = browser.execute_script(
+        "return [...document.querySelector('figure.panels').querySelectorAll('.plot')].map(plot => plot.offsetLeft)"
+    )
+    assert len(places) == 3 and len(set(places)) == columns
 
 
 def test_what_is_printed_is_black_on_white_even_from_a_dark_screen(browser: Any, folder: Path) -> None:

@@ -6,22 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.plan import CellTiming, Count, Estimate, plan, predict
+from search.plan import CellTiming, Count, Estimate, ProtocolRuns, plan, predict
 from search.points import planned_points
 from search.spec import parse, studies
 
 
-def gradient_evaluations(update, settings, batches):
-    """The table of strategies.md §11, for even numbers of batches."""
-    match update:
+def per_epoch(config, batches):
+    """The table of strategies.md §11 for an update, for even numbers of batches."""
+    match config["update.name"]:
         case "descent":
             return batches
         case "mirror_gradient":
-            return batches + math.ceil(batches / settings["beta"])
+            return batches + math.ceil(batches / config["update.beta"])
         case "sam" | "bsam":
             return 2 * batches
         case "sam_plus" | "bsam_plus":
-            return 3 * batches // 2
+            return (3 if config["update.pairing"] == "independent" else 3 / 2) * batches
+
+
+def gradient_evaluations(config, batches):
+    """Each epoch of a trial; an adversarial loss costs two once it is warm."""
+    epochs = range(1, config["train.max_epochs"] + 1)
+    warm = config.get("objective.warmup_epochs", math.inf)
+    return [int(per_epoch(config, batches)) * (2 if epoch > warm else 1) for epoch in epochs]
 
 
 def sweep(updates=("descent", "mirror_gradient", "sam", "bsam_plus"), **sections):
@@ -40,16 +47,15 @@ BATCHES = {"synthetic": 8, "baby": 58}
 
 
 def one_by_one(spec):
-    """Gradient evaluations of every trial, cell by cell, for samplers whose points are known."""
+    """Gradient evaluations per epoch of every trial, cell by cell, for samplers whose points are known."""
     result = {}
     for study in studies(spec):
-        per_epoch = []
+        counts = []
         for point in planned_points(study, spec.search.sampler, spec.search.seeds[0]):
             for seed in spec.search.seeds:
-                config = study.config(point, seed)
-                settings = {key.removeprefix("update."): value for key, value in config.items() if "update." in key}
-                per_epoch.append(gradient_evaluations(study.update, settings, BATCHES[study.dataset]))
-        result[study.cell] = per_epoch
+                (count,) = set(gradient_evaluations(study.config(point, seed), BATCHES[study.dataset]))
+                counts.append(count)
+        result[study.cell] = counts
     return result
 
 
@@ -94,11 +100,64 @@ def test_an_adaptive_sampler_of_a_choice_is_counted_between_its_cheapest_and_dea
     assert cell.gradient_evaluations_per_epoch == Count(58 + 12, 58 + 29)
 
 
-def test_the_update_is_asked_with_all_its_hyperparameters():
+def test_a_choice_and_a_number_that_both_cost_are_taken_together():
+    narrow = {"update.pairing": {"kind": "choice", "values": ["consecutive", "independent"]}}
+    spec = sweep(updates=["bsam_plus"], search={"sampler": "tpe"}, space={"tune": ["update"], "narrow": narrow})
+    cell = plan(spec, BATCHES, gradient_evaluations).cells[1]
+    assert cell.gradient_evaluations_per_epoch == Count(87, 174)
+
+
+def test_an_objective_that_costs_more_once_it_is_warm_is_summed_over_epochs():
+    """Ten epochs of 58 batches; three or six of them before the loss costs two."""
+    axes = {"model": ["vbpr"], "objective": ["amr"], "update": ["mirror_gradient"]}
+    narrow = {
+        "objective.warmup_epochs": {"kind": "int", "low": 3, "high": 6},
+        "update.beta": {"kind": "int", "low": 1, "high": 2},
+    }
+    spec = sweep(axes=axes, space={"tune": [], "narrow": narrow}, search={"sampler": "tpe", "trials": 4})
+    cell = plan(spec, BATCHES, gradient_evaluations).cells[1]
+    assert cell.gradient_evaluations_per_epoch == Count(87, 2 * 116)
+    assert cell.gradient_evaluations == Count(4 * 87 * (6 + 2 * 4), 4 * 116 * (3 + 2 * 7))
+    grid = sweep(axes=axes, space={"tune": [], "narrow": narrow}, search={"sampler": "grid", "trials": 8})
+    exact = plan(grid, BATCHES, gradient_evaluations).cells[1].gradient_evaluations
+    assert exact.low == exact.high == sum((87 + 116) * (warm + 2 * (10 - warm)) for warm in (3, 4, 5, 6))
+
+
+def test_a_configuration_is_asked_for_in_full():
     asked = []
     spec = sweep(updates=["bsam_plus"], space={"tune": [], "fix": {"update.rho": 0.5}})
-    plan(spec, BATCHES, lambda update, settings, batches: asked.append((update, settings, batches)) or 1)
-    assert asked[0] == ("bsam_plus", {"rho": 0.5, "ema_decay": 0.6, "distance": "l1_relative", "kappa": 0.6}, 8)
+    plan(spec, BATCHES, lambda config, batches: asked.append((dict(config), batches)) or [1])
+    (study, _) = studies(spec)
+    assert asked[0] == (study.config({"update.rho": 0.5}, 1), 8)
+
+
+def test_protocols_are_counted_over_the_configurations_that_may_be_best():
+    spec = sweep(updates=["mirror_gradient", "sam"], search={"sampler": "tpe", "trials": 6})
+    runs = [
+        ProtocolRuns("baby/vbpr/plain/mirror_gradient/adam", "robustness", trainings=6, batches=58),
+        ProtocolRuns("baby/vbpr/plain/sam/adam", "generalisation", trainings=10, batches=60),
+    ]
+    planned = plan(spec, BATCHES, gradient_evaluations, runs)
+    assert [each.gradient_evaluations for each in planned.protocols] == [
+        Count(6 * 10 * 66, 6 * 10 * 116),
+        Count(12_000, 12_000),
+    ]
+    assert [each.validations for each in planned.protocols] == [6 * 4, 10 * 4]
+    assert planned.protocol_trainings == 16
+    assert planned.protocol_gradient_evaluations == Count(3_960 + 12_000, 6_960 + 12_000)
+    assert planned.trials == plan(spec, BATCHES, gradient_evaluations).trials
+    with_evidence = predict(planned, {"baby/vbpr/plain/sam/adam": TIMING}, concurrency=1).protocols
+    fixed = 10 * 2.0 + 40 * 0.5
+    assert with_evidence[0] is None
+    assert with_evidence[1] == Estimate(fixed + 120.0, fixed + 240.0, fixed + 600.0)
+
+
+def test_the_best_of_known_points_is_one_of_them():
+    fix = {"kind": "choice", "values": [2, 58]}
+    spec = sweep(updates=["mirror_gradient"], space={"tune": [], "narrow": {"update.beta": fix}})
+    runs = [ProtocolRuns("baby/vbpr/plain/mirror_gradient/adam", "landscape", trainings=1, batches=58)]
+    (found,) = plan(spec, BATCHES, gradient_evaluations, runs).protocols
+    assert found.gradient_evaluations == Count(590, 870)
 
 
 def test_a_cell_says_what_is_tuned_in_it():

@@ -1,5 +1,6 @@
 """What is done before a sweep starts: mistakes are found there, and cost no trial."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from search.spec import SweepSpec, parse, studies
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.errors import DataError, ModelError
+from trainables.objectives import OBJECTIVES
+from trainables.trainer import Trainer
 from trainables.updates import UPDATES
 
 Make = Callable[..., DataBundle]
@@ -128,16 +131,54 @@ def test_a_model_with_features_is_refused_on_data_without(make_toy: Make) -> Non
         check(make_toy(modalities=()))
 
 
+def test_an_objective_that_cannot_work_with_a_model_is_refused_however_late_it_comes(toy: DataBundle) -> None:
+    """FREEDOM with DVIB is fine in the first cell; distributions over a batch's items are not in the second."""
+    axes = {"model": ["freedom"], "objective": ["plain", "dvib_c"], "update": ["descent"]}
+    fix = {"model.knn_k": 3, "objective.distill_items": "batch"}
+    with pytest.raises(ModelError, match="distill_items must be 'all' for model FREEDOM"):
+        check(toy, axes=axes, space={"tune": [], "fix": fix})
+
+
 def test_batches_per_epoch_count_the_short_last_batch(toy: DataBundle) -> None:
     assert len(toy.train) == 36
     for size, batches in ((1, 36), (8, 5), (9, 4), (36, 1), (2048, 1)):
         assert batches_per_epoch(sweep(train={"batch_size": size}), {"toy": toy}) == {"toy": batches}
 
 
+def flat(**changes: Any) -> dict[str, Any]:
+    keys = {"seed": 1, "model.name": "vbpr", "model.embedding_size": 4, "train.max_epochs": 4, "train.batch_size": 8}
+    return {**keys, **{key.replace("__", "."): value for key, value in changes.items()}}
+
+
 def test_gradient_evaluations_are_those_of_the_update_with_its_numbers() -> None:
-    beta_2 = {"alpha1": 1.0, "alpha2_ratio": 0.2, "beta": 2}
-    counts = [gradient_evaluations(name, numbers, 5) for name, numbers in (("descent", {}), ("sam", {"rho": 0.1}))]
-    assert [*counts, gradient_evaluations("mirror_gradient", beta_2, 5)] == [5, 10, 8]
+    beta_2 = {"update__name": "mirror_gradient", "update__beta": 2}
+    assert gradient_evaluations(flat(), 5) == [5] * 4
+    assert gradient_evaluations(flat(update__name="sam"), 5) == [10] * 4
+    assert gradient_evaluations(flat(**beta_2), 5) == [8] * 4
+
+
+CHANGES: list[dict[str, Any]] = [
+    *({"update__name": name} for name in UPDATES),
+    *({"objective__name": name} for name in OBJECTIVES),
+    *({"objective__name": name, "update__name": "bsam_plus"} for name in OBJECTIVES),
+    {"objective__name": "amr", "objective__warmup_epochs": 2},
+    {"objective__name": "amr", "objective__warmup_epochs": 1, "update__name": "mirror_gradient", "update__beta": 2},
+    *({"update__name": "sam_plus", "update__pairing": pairing} for pairing in ("consecutive", "independent")),
+    {"update__name": "sam_plus", "update__interval": 2},
+    {"update__name": "sam", "update__interval": 3, "train__batch_size": 7},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: ",".join(map(str, changes.values())))
+def test_the_planned_gradient_evaluations_are_those_that_the_trainer_counts_in_every_epoch(
+    changes: dict[str, Any], toy: DataBundle
+) -> None:
+    trainer = Trainer(TrialConfig.from_flat(flat(**changes)), toy)
+    counted = [0]
+    for _ in range(4):
+        counted.append(trainer.run_epoch().progress["gradient_evaluations"])
+    spent = [after - before for before, after in itertools.pairwise(counted)]
+    assert gradient_evaluations(flat(**changes), trainer.batches_per_epoch) == spent
 
 
 def test_a_probe_times_every_cell_and_updates_of_one_model_alike(toy: DataBundle) -> None:

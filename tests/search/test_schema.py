@@ -60,6 +60,15 @@ def test_what_makes_a_row_itself_is_among_the_columns_of_its_table(name: str) ->
     assert set(view.identity) <= set(schema.arrow_schema(view.table).names)
 
 
+@pytest.mark.parametrize("name", schema.VIEWS)
+def test_no_row_is_known_by_a_column_of_fractions(name: str) -> None:
+    view = schema.VIEWS[name]
+    types = {each.name: each.type for each in schema.columns(view.table)}
+
+    assert all(types[column] != pa.float64() for column in (*view.identity, *view.renewed))
+    assert set(view.renewed) <= set(view.identity)
+
+
 def test_a_description_lists_every_view_and_every_column_once() -> None:
     rows = schema.describe().to_pylist()
 

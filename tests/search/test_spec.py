@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from search.errors import SpecError
 from search.spec import SweepSpec, builtin_sweeps, cells, load, parse, studies
 from search.yaml_loader import MAX_BYTES
-from spaces.params import Float
+from spaces.aliases import UPDATE_ALIASES
+from spaces.params import Fixed, Float
+from spaces.updates import UPDATES
 
 MINIMAL = {"name": "s", "data": {"names": ["synthetic"]}, "axes": {"model": ["vbpr"], "update": ["sam"]}}
 
@@ -66,7 +69,8 @@ def test_a_minimal_sweep_has_the_documented_defaults():
         32,
         (999,),
     )
-    assert spec.train.model_dump() == {"max_epochs": 1000, "patience": 20, "batch_size": 2048, "validate_every": 1}
+    train = {"max_epochs": 1000, "patience": 20, "batch_size": 2048, "validate_every": 1, "init_from": None}
+    assert spec.train.model_dump() == train
     assert (spec.goal.metric, spec.goal.mode) == ("recall@20", "max")
 
 
@@ -78,7 +82,8 @@ def test_a_spec_survives_the_way_through_the_store(sweep_file):
 
 def test_the_built_in_sweeps_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert {"quickstart", "mg-vs-sam-vs-bsam"} <= set(builtin_sweeps())
+    names = {"quickstart", "mg-vs-sam-vs-bsam", "dvib-paper", "bsam-paper", "robustness"}
+    assert set(builtin_sweeps()) == names
     for name in builtin_sweeps():
         assert load(name).name == name
 
@@ -134,7 +139,7 @@ class TestOverrides:
             (
                 "zzz=1",
                 "zzz: is not a known key; "
-                "known are axes, checkpoint, data, goal, name, resources, search, space, store, train",
+                "known are axes, checkpoint, data, goal, name, protocols, resources, search, space, store, train",
             ),
             ("train.patience=soon", "train.patience: must be a whole number, but got 'soon'"),
             (
@@ -174,6 +179,13 @@ class TestPaths:
         spec = load(sweep_file, ["data.root=mine", "store=./results"])
         assert (spec.data.root, spec.store) == (str(tmp_path / "mine"), str(tmp_path / "results"))
 
+    def test_of_first_weights_are_absolute_and_count_where_given(self, sweep_file, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        plain, started = load(sweep_file), load(sweep_file, ["train.init_from=weights/trial"])
+        assert started.train.init_from == str(tmp_path / "weights" / "trial")
+        assert studies(started)[0].base["train.init_from"] == started.train.init_from
+        assert plain.digest != started.digest and "train.init_from" not in studies(plain)[0].base
+
     def test_of_the_home_folder_and_addresses_are_kept(self, sweep_file, monkeypatch):
         monkeypatch.setenv("HOME", "/home/someone")
         spec = load(sweep_file, ["data.root=~/mmrec", "store=s3://bucket/recsweep"])
@@ -198,6 +210,142 @@ class TestDigest:
     )
     def test_differs_for_what_does(self, sweep_file, override):
         assert load(sweep_file, [override]).digest != load(sweep_file).digest
+
+    def test_of_a_sweep_that_uses_nothing_new_stays_what_it_was_in_every_store(self):
+        before = "3945715a7a921539ffdd64a42c6c4f201967a2e8e0c7ec95b8779ea76218ad9a"
+        assert load("quickstart").digest == before
+        assert load("quickstart", ["space.settings=[]"]).digest == before
+
+    def test_differs_for_settings_that_are_used(self):
+        digests = {
+            load("dvib-paper", [f"space.settings={names}"]).digest
+            for names in ("[]", "[dvib_paper]", "[dvib_released]")
+        }
+        assert len(digests) == 3
+
+
+class TestSettings:
+    AXES: ClassVar[dict[str, object]] = {"model": ["vbpr"], "update": ["descent", "sam", "asam"]}
+
+    def spaces(self, **space):
+        """The spaces of descent, sam and asam, in this order."""
+        raw = changed(axes=self.AXES, space={"preset": "paper", "tune": ["update"], **space})
+        return [study.space.parameters for study in studies(parse(raw, "sweep.yaml"))]
+
+    def test_fix_what_they_name_in_the_cells_that_they_are_for(self):
+        descent, sam, asam = self.spaces(settings=["asam_samsung"])
+        assert descent == {}
+        assert sam == self.spaces()[1]
+        assert {key: parameter.grid() for key, parameter in asam.items()} == {
+            "update.adaptive_on": ("name_contains_weight",),
+            "update.eta": (0.01,),
+            "update.rho": (0.5,),
+        }
+
+    def test_hold_for_groups_that_are_not_tuned(self):
+        (*_, asam) = self.spaces(settings=["asam_davda"], tune=[])
+        assert asam["update.rho"] == Fixed(value=2.0)
+
+    def test_yield_to_what_is_fixed_by_itself(self):
+        (*_, asam) = self.spaces(settings=["asam_davda"], fix={"update.rho": 1})
+        assert (asam["update.rho"], asam["update.eta"]) == (Fixed(value=1.0), Fixed(value=0.0))
+
+    def test_enter_the_configuration_and_can_be_repeated_without_their_name(self):
+        raw = changed(axes={"model": ["vbpr"], "update": ["descent"], "objective": ["dvib_a"]})
+        (study,) = studies(parse({**raw, "space": {"tune": [], "settings": ["dvib_released"]}}))
+        config = study.config(study.space.point(0), 999)
+        assert (config["objective.distill"], config["objective.distill_rows"]) == ("released", 0)
+        values = {key: value for key, value in config.items() if key in study.defaults()}
+        (again,) = studies(parse({**raw, "space": {"tune": [], "fix": values}}))
+        assert again.config(again.space.point(0), 999) == config
+
+    def test_leave_out_what_an_entry_lacks(self):
+        axes = {"model": ["vbpr"], "update": ["descent"], "objective": ["dvib_c", "dvib_a"]}
+        constant, adaptive = studies(parse(changed(axes=axes, space={"tune": [], "settings": ["dvib_paper"]})))
+        assert "objective.reg" not in constant.space.parameters
+        assert adaptive.space.parameters["objective.reg"] == Fixed(value="eq13")
+
+    @pytest.mark.parametrize(
+        ("space", "sentence"),
+        [
+            (
+                {"settings": ["asam_davd"]},
+                "space.settings: must be among dvib_paper, dvib_released, asam_samsung, asam_davda, "
+                "friendly_sam_official, mirror_gradient_official, but got 'asam_davd'; did you mean 'asam_davda'?",
+            ),
+            ({"settings": "asam_davda"}, "space.settings: must be a list, but got 'asam_davda'"),
+            (
+                {"settings": ["asam_davda", "asam_davda"]},
+                "space.settings: must name nothing twice, but got ['asam_davda', 'asam_davda']",
+            ),
+            (
+                {"settings": ["dvib_paper"]},
+                "space.settings: must be for one of the sweep's cells, but dvib_paper is for the objectives dvib_c, "
+                "dvib_a",
+            ),
+            (
+                {"settings": ["asam_davda", "asam_samsung"]},
+                "space.settings: two sets must not give one hyperparameter, but asam_davda and asam_samsung give "
+                "update.adaptive_on for asam",
+            ),
+            (
+                {"settings": ["asam_davda"], "narrow": {"update.rho": {"kind": "choice", "values": [0.1, 0.5]}}},
+                "space.narrow.update.rho: a hyperparameter must be narrowed or given by space.settings, but this one "
+                "is both for synthetic/vbpr/plain/asam/adam",
+            ),
+        ],
+        ids=str,
+    )
+    def test_that_do_not_fit_are_refused_in_one_sentence(self, space, sentence):
+        with pytest.raises(SpecError) as caught:
+            self.spaces(**{"preset": "extended", **space})
+        assert str(caught.value) == f"sweep.yaml: {sentence}"
+
+    def test_can_be_given_by_an_override_and_are_named_in_its_sentence(self):
+        assert load("dvib-paper", ["space.settings=[dvib_released]"]).space.settings == ("dvib_released",)
+        assert refusal("space.settings=[dvib_papr]", sweep="dvib-paper").startswith(
+            "override space.settings=[dvib_papr]: space.settings: must be among"
+        )
+
+
+class TestAliases:
+    def test_are_resolved_before_anything_is_stored(self):
+        spec = parse(changed(axes={"model": ["vbpr"], "update": ["fsam", "fsam_plus", "fisher_sam"]}))
+        assert spec.axes.update == ("friendly_sam", "friendly_sam_plus", "fisher_sam")
+        assert json.loads(spec.model_dump_json())["axes"]["update"] == [
+            "friendly_sam",
+            "friendly_sam_plus",
+            "fisher_sam",
+        ]
+        assert [study.update for study in studies(spec)] == ["friendly_sam", "friendly_sam_plus", "fisher_sam"]
+
+    def test_make_the_same_sweep_as_the_name_they_stand_for(self):
+        digests = {load("quickstart", [f"axes.update=[{name}]"]).digest for name in ("fsam", "friendly_sam")}
+        assert len(digests) == 1
+
+    def test_beside_that_name_are_one_too_many(self):
+        assert "must name nothing twice" in refusal("axes.update=[fsam, friendly_sam]")
+
+    def test_are_offered_where_they_are_near_but_not_listed(self):
+        said = refusal("axes.update=[fsamm]")
+        assert said.endswith("but got 'fsamm'; did you mean 'fsam'?")
+        assert " fsam," not in said
+
+    def test_stand_for_entries_and_hide_none(self):
+        assert set(UPDATE_ALIASES.values()) <= set(UPDATES)
+        assert not set(UPDATE_ALIASES) & set(UPDATES)
+
+
+def test_an_objective_on_features_is_refused_beside_a_model_without():
+    axes = {"model": ["vbpr", "lightgcn"], "update": ["sam"], "objective": ["plain", "amr"]}
+    with pytest.raises(SpecError) as caught:
+        parse(changed(axes=axes), "sweep.yaml")
+    assert str(caught.value) == (
+        "sweep.yaml: axes.objective: amr must go with models that use modality features, but lightgcn uses none; "
+        "sweep over the two apart"
+    )
+    assert len(cells(parse(changed(axes={**axes, "model": ["vbpr"]})))) == 2
+    assert len(cells(parse(changed(axes={**axes, "objective": ["plain", "dvib_c", "entropy"]})))) == 6
 
 
 class TestFiles:
@@ -269,17 +417,18 @@ def changed(**sections):
             "selfcf, layergcn, ngcf, but got 'vpbr'; did you mean 'vbpr'?",
         ),
         (
-            changed(axes={"model": ["vbpr"], "update": ["asam"]}),
-            "axes.update: must be among descent, mirror_gradient, sam, sam_plus, bsam, bsam_plus, but got 'asam'; "
-            "did you mean 'sam'?",
+            changed(axes={"model": ["vbpr"], "update": ["bssam"]}),
+            "axes.update: must be among descent, double_batch, extra_steps, mirror_gradient, sam, sam_plus, asam, "
+            "asam_plus, fisher_sam, fisher_sam_plus, friendly_sam, friendly_sam_plus, bsam, bsam_plus, gnp, "
+            "but got 'bssam'; did you mean 'bsam'?",
         ),
         (
-            changed(axes={"model": ["vbpr"], "update": ["sam"], "objective": ["amr"]}),
-            "axes.objective: must be among plain, dvib_c, dvib_a, but got 'amr'",
+            changed(axes={"model": ["vbpr"], "update": ["sam"], "objective": ["vib"]}),
+            "axes.objective: must be among plain, dvib_c, dvib_a, amr, entropy, but got 'vib'",
         ),
         (
             changed(axes={"model": ["vbpr"], "update": ["sam"], "optimizer": ["adamw"]}),
-            "axes.optimizer: must be among adam, sgd, but got 'adamw'; did you mean 'adam'?",
+            "axes.optimizer: must be among adam, rmsprop, adagrad, sgd, but got 'adamw'; did you mean 'adam'?",
         ),
         (
             changed(space={"preset": "papers"}),
@@ -400,3 +549,51 @@ def test_a_sweep_with_every_parameter_fixed_is_one_point():
     (repeated,) = studies(parse(raw))
     assert repeated.trials == 1
     assert repeated.config(repeated.space.point(0), 999) == config
+
+
+class TestProtocols:
+    def test_none_is_run_unless_it_is_given(self):
+        assert load("quickstart").protocols.given() == {}
+
+    def test_settings_stand_below_the_protocols_name(self):
+        protocols = load(
+            "quickstart", ["protocols={robustness: {draws: 2}, generalisation: {}, seeds: [1, 2]}"]
+        ).protocols
+        assert list(protocols.given()) == ["robustness", "generalisation"]
+        assert (protocols.robustness.draws, protocols.seeds) == (2, (1, 2))
+        assert protocols.generalisation.seeds == tuple(range(996, 1006))
+
+    def test_one_that_is_given_is_part_of_the_digest_and_one_that_is_not_is_none(self):
+        without = load("quickstart").digest
+        digests = [
+            load("quickstart", [f"protocols.{text}"]).digest
+            for text in ("robustness={}", "robustness={draws: 2}", "landscape={}", "generalisation={}")
+        ]
+        assert len({without, *digests}) == 5
+        assert load("quickstart", ["protocols={robustness: null}"]).digest == without
+
+    def test_a_stored_sweep_reads_back_the_same(self):
+        spec = load("quickstart", ["protocols={robustness: {corruptions: [gaussian]}, landscape: {points: 3}}"])
+        assert SweepSpec.model_validate_json(spec.model_dump_json()) == spec
+        assert SweepSpec.model_validate(spec.model_dump(mode="json")).digest == spec.digest
+
+    @pytest.mark.parametrize(
+        ("override", "sentence"),
+        [
+            ("protocols.robust={}", "protocols.robust: is not a known key; did you mean 'robustness'?"),
+            ("protocols.robustness.drawz=1", "protocols.robustness.drawz: is not a known key; did you mean 'draws'?"),
+            ("protocols.robustness.draws=0", "protocols.robustness.draws: must be at least 1, but got 0"),
+            ("protocols.robustness.corruptions=[gausian]", "but got 'gausian'; did you mean 'gaussian'?"),
+            ("protocols.generalisation.vary=all", "vary: must be 'both', 'split' or 'init', but got 'all'"),
+            ("protocols.generalisation.seeds=[1,1]", "seeds: must name nothing twice, but got [1, 1]"),
+            ("protocols.landscape.points=1", "protocols.landscape.points: must be at least 2, but got 1"),
+            ("protocols={landscape: {}, seeds: [2,2]}", "protocols.seeds: must name nothing twice, but got [2, 2]"),
+            ("protocols={landscape: {}, seeds: [-1]}", "protocols.seeds[0]: must be at least 0, but got -1"),
+            ("protocols={landscape: {}, seeds: []}", "protocols.seeds: must not be empty, but got []"),
+            ("protocols.seeds=[1]", "seeds must be left out where neither robustness nor landscape is given"),
+            ("protocols=3", "protocols: must be a mapping, but got 3"),
+            ("protocols.landscape=yes please", "protocols.landscape: must be a mapping, but got 'yes please'"),
+        ],
+    )
+    def test_a_mistake_is_named(self, override, sentence):
+        assert sentence in refusal(override)

@@ -115,7 +115,8 @@ VALUES: Mapping[pa.DataType, st.SearchStrategy[object]] = {
     pa.bool_(): st.booleans(),
     pa.timestamp("us", tz="UTC"): st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),
 }
-WHOLE_VIEWS = ("sweeps", "trials_all", "params", "metrics_all", "confirmations")  # those that leave no attempt out
+# Those that leave nothing out.
+WHOLE_VIEWS = ("sweeps", "trials_all", "params", "metrics_all", "confirmations", "protocols_all")
 
 
 def value_of(column: schema.Column) -> st.SearchStrategy[object]:
@@ -312,6 +313,61 @@ def test_parameters_stand_beside_their_trials_numbers_as_double_and_texts_as_str
     assert wide["mixed"].to_pylist() == ["1.5", "auto"]
     assert wide["seed"].to_pylist() == [1, 2]
     assert (wide.schema.field("update.rho").type, wide.schema.field("mixed").type) == (pa.float64(), pa.string())
+
+
+def measurement(value: float, settings: str = "a", **changes: object) -> dict[str, object]:
+    place = {"protocol": "landscape", "seed": 999, "subject": "filter_norm", "phase": "", "level": "", "draw": 0}
+    plain = {"sweep": "quickstart", "trial": "vbpr-sam-00000001", "cell": "baby/vbpr/plain/sam/adam", "point": 0}
+    cost = {"gradient_evaluations": 80, "train_seconds": 2.5, "split": "train", "metric": "loss"}
+    return {**plain, **place, **cost, "settings": settings, "value": value, **changes}
+
+
+def test_a_protocol_measured_anew_under_other_settings_replaces_all_that_it_measured_before(store: Store) -> None:
+    other = {"subject": "paper"}
+    store.append("protocols", [measurement(float(point), point=point) for point in range(9)])
+    store.append("protocols", [measurement(7.0, **other)])
+    store.append("protocols", [measurement(10.0 + point, "b", point=point) for point in range(4)])
+
+    rows = store.table("protocols")
+
+    # A grid of four points has no fifth one; the other subject and what is stored of the first grid stay as they are.
+    assert sorted(rows["value"].to_pylist()) == [7.0, 10.0, 11.0, 12.0, 13.0]
+    assert store.table("protocols_all").num_rows == 14
+    store.append("protocols", [measurement(20.0 + point, point=point) for point in range(9)])
+    assert sorted(store.table("protocols")["value"].to_pylist()) == [7.0, *(20.0 + point for point in range(9))]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sweep": "elsewhere"},
+        {"trial": "other"},
+        {"protocol": "robustness"},
+        {"seed": 1},
+        {"split_seed": 999},
+        {"subject": "paper"},
+        {"phase": "test"},
+    ],
+    ids=str,
+)
+def test_other_settings_replace_only_what_was_measured_of_the_same(change: dict[str, object], store: Store) -> None:
+    store.append("protocols", [measurement(1.0), measurement(2.0, "b", **change)])
+
+    assert sorted(store.table("protocols")["value"].to_pylist()) == [1.0, 2.0]
+
+
+def test_compaction_keeps_measurements_under_earlier_settings(store: Store) -> None:
+    for known, value in (("a", 1.0), ("b", 2.0), ("b", 3.0)):
+        store.append("protocols", [measurement(value, known)])
+
+    assert store.compact("protocols") == 3
+    assert [row["value"] for row in store.table("protocols").to_pylist()] == [3.0]
+    assert sorted(store.table("protocols_all")["value"].to_pylist()) == [1.0, 3.0]
+
+
+def test_no_protocol_can_hold_a_test_score(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"`protocols\.split` must be one of train, valid, but got 'test'"):
+        store.append("protocols", [measurement(1.0, split="test")])
 
 
 def test_all_rows_of_four_processes_that_write_at_once_arrive(store: Store) -> None:

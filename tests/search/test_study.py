@@ -4,7 +4,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from search.errors import SpecError
@@ -58,9 +58,18 @@ def test_a_configuration_is_complete_and_can_be_written_as_json():
         "objective.name": "plain",
         "update.name": "sam",
         "update.rho": 0.5,
+        "update.rho_schedule": "constant",
+        "update.rho_schedule_epochs": 100,
+        "update.rho_warmup_epochs": 0,
+        "update.interval": 1,
+        "update.draws": "same",
+        "update.diagnose_every": 16,
         "optimizer.name": "adam",
         "optimizer.learning_rate": 1e-3,
+        "optimizer.decay": 1.0,
+        "optimizer.decay_epochs": 50,
         "optimizer.weight_decay": 0.0,
+        "optimizer.clip_norm": 0.0,
         "train.max_epochs": 1000,
         "train.patience": 20,
         "train.batch_size": 2048,
@@ -144,9 +153,7 @@ def test_a_study_can_be_sent_to_another_process():
 
 
 def test_a_cell_refuses_a_hyperparameter_that_it_lacks():
-    with pytest.raises(
-        SpaceError, match=r"'update\.roh' must be one of rho|'roh' must be one of rho; did you mean 'rho'"
-    ):
+    with pytest.raises(SpaceError, match=r"^'roh' must be one of rho, .*; did you mean 'rho'\?$"):
         Cell("synthetic", "vbpr", "plain", "sam", "adam").accept("update.roh", 1)
     with pytest.raises(SpaceError, match=r"'updat\.rho' must be a hyperparameter of .*; did you mean 'update\.rho'\?"):
         Cell("synthetic", "vbpr", "plain", "sam", "adam").accept("updat.rho", 1)
@@ -181,7 +188,7 @@ def test_a_cell_refuses_a_hyperparameter_that_it_lacks():
         (
             {"narrow": {"update.kappa": {"kind": "fixed", "value": 0.5}}},
             "space.narrow.update.kappa: must be a hyperparameter of one of the sweep's cells, "
-            "but only sam_plus, bsam_plus have it",
+            "but only sam_plus, asam_plus, fisher_sam_plus, friendly_sam_plus, bsam_plus, gnp have it",
         ),
         (
             {"fix": {"updat.rho": 1}},
@@ -209,6 +216,7 @@ def test_a_range_or_value_that_suits_no_cell_is_refused(space, sentence):
     st.integers(0, 2**31),
 )
 def test_a_configuration_of_defaults_is_the_same_however_it_is_reached(model, objective, update, optimizer, seed):
+    assume(MODELS[model].uses_features or not OBJECTIVES[objective].uses_features)
     axes = {"model": [model], "objective": [objective], "update": [update], "optimizer": [optimizer]}
     untouched = study(axes=axes, space={"tune": []})
     fixed = study(axes=axes, space={"fix": untouched.defaults()})

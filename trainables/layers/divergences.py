@@ -56,7 +56,8 @@ class _JensenShannon(torch.autograd.Function):
                     torch.sub(part, shares.mul_(part.sum(-1, keepdim=True)), out=gradient[rows])
         ctx.save_for_backward(*gradients)
         ctx.scale = 0.5 / max(1, len(left))
-        return torch.cat(sums).sum() * ctx.scale
+        divergence: Tensor = torch.cat(sums).sum() * ctx.scale
+        return divergence
 
     @staticmethod
     @once_differentiable
