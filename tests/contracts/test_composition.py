@@ -43,7 +43,7 @@ COMBINATIONS = combinations()
 BATCHES = 3
 
 
-def configuration(model: str, objective: str, update: str, **more: Any) -> TrialConfig:
+def flat_configuration(model: str, objective: str, update: str) -> dict[str, Any]:
     flat = {
         "model.name": model,
         "model.embedding_size": 4,
@@ -55,7 +55,11 @@ def configuration(model: str, objective: str, update: str, **more: Any) -> Trial
     }
     if model == "freedom":
         flat["model.knn_k"] = 3
-    return TrialConfig.from_flat(flat | more)
+    return flat
+
+
+def configuration(model: str, objective: str, update: str, **more: Any) -> TrialConfig:
+    return TrialConfig.from_flat(flat_configuration(model, objective, update) | more)
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
@@ -124,6 +128,20 @@ def check_resume(config: TrialConfig, toy: DataBundle, folder: Path) -> None:
     assert all(getattr(second.progress, name) == getattr(straight.progress, name) for name in counters)
     best = zip(straight.best_weights.values(), second.best_weights.values(), strict=True)
     assert all(torch.equal(a, b) for a, b in best)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_radius_of_zero_trains_every_model_as_descent_does(model: str, toy: DataBundle) -> None:
+    """Dropout, pruned graphs and histories included: the second pass neither draws nor remembers anything else."""
+    results = []
+    for numbers in ({}, {"update.name": "sam", "update.rho": 0.0}, {"update.name": "bsam", "update.rho": 0.0}):
+        more = {"model.variant": "he"} if model == "selfcf" else {}
+        trainer = Trainer(TrialConfig.from_flat(flat_configuration(model, "plain", "descent") | more | numbers), toy)
+        for _ in range(2):
+            trainer.run_epoch()
+        results.append(weights(trainer))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 @pytest.mark.parametrize("model", MODELS)
