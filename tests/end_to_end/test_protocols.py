@@ -143,11 +143,15 @@ def test_rows_are_what_the_python_function_returns(protocol: str, launched: dict
     trials = Store(launched["1"] / "s").frame("trials").set_index("trial")
     flat = json.loads(trials.loc[first["trial"], "config_json"])
     direct = pd.DataFrame([asdict(measurement) for measurement in _directly(first, flat)])
+    direct = direct.astype(dict.fromkeys(("severity", "x", "y"), float))
     names = [name for name in direct if name != "train_seconds"]
     assert len(found) == len(direct)
     order = ["subject", "phase", "level", "draw", "point", "metric"]
     stored, expected = (each.sort_values(order)[names].reset_index(drop=True) for each in (found, direct))
-    pd.testing.assert_frame_equal(stored, expected, check_exact=True, check_dtype=False)
+    # Sums of squares depend in their last bits on the threads of BLAS, which are one in a worker and all here.
+    pd.testing.assert_frame_equal(stored, expected, check_dtype=False, rtol=1e-12, atol=0)
+    exact = ~expected["metric"].str.startswith("snr/")
+    pd.testing.assert_frame_equal(stored[exact], expected[exact], check_exact=True, check_dtype=False)
 
 
 @pytest.mark.slow

@@ -147,9 +147,13 @@ def signal_to_noise(clean: Features, noisy: Features) -> dict[str, float]:
 
 def _ratio(clean: np.ndarray, noisy: np.ndarray) -> float:
     width = clean.shape[1]
-    changed = np.linalg.norm(noisy[:, :width].astype(np.float64) - clean)
-    noise = np.hypot(changed, np.linalg.norm(noisy[:, width:].astype(np.float64)))
-    return float(np.linalg.norm(clean.astype(np.float64)) / noise) if noise > 0 else float("inf")
+    noise = _norm(np.hstack([noisy[:, :width] - clean.astype(np.float64), noisy[:, width:]]))
+    return _norm(clean.astype(np.float64)) / noise if noise > 0 else float("inf")
+
+
+def _norm(values: np.ndarray) -> float:
+    """The Frobenius norm, summed in one order whatever the threads of the machine's linear algebra."""
+    return float(np.sqrt(np.square(values).sum()))
 
 
 def _modality(features: Features, name: str, corruption: str) -> Float32[np.ndarray, "I _"]:
