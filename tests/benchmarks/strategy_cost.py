@@ -2,11 +2,13 @@
 
 Usage: python tests/benchmarks/strategy_cost.py DATA_ROOT [models=lightgcn,vbpr] [rounds=7] [K=V ...]
 
-One thread. All trials of a model take turns, epoch by epoch, so that whatever else the machine does hits all of them
-alike; figures are medians over the rounds of training seconds, after one round of warm-up. "GE" is gradient
-evaluations an epoch beside descent's, "time" seconds beside descent's. The table of strategies.md §11 gives GE.
+One thread. All trials of a model take turns, epoch by epoch and in another order every round, so that whatever else
+the machine does, and what the one before leaves in its caches, hits all of them alike; figures are medians over the
+rounds of training seconds, after one round of warm-up. "GE" is gradient evaluations an epoch beside descent's, "time"
+seconds beside descent's. The table of strategies.md §11 gives GE.
 """
 
+import random
 import statistics
 import sys
 from typing import Any
@@ -46,7 +48,7 @@ def measure(model: str, flat: dict[str, Any], rounds: int) -> None:
     trainers = {name: Trainer(config, data) for name, config in configs.items()}
     found: dict[str, list[tuple[float, int, int]]] = {name: [] for name in trainers}
     for turn in range(rounds + 1):
-        for name, trainer in trainers.items():
+        for name, trainer in random.Random(turn).sample(list(trainers.items()), len(trainers)):
             figures = epoch(trainer)
             if turn:
                 found[name].append(figures)

@@ -26,6 +26,10 @@ Distance: TypeAlias = Literal[
 ]
 
 
+_CANCELLING = ("constant", "projection", "cosine")
+"""Readings under which g and c·m can be the same."""
+
+
 class Direction(ABC):
     """v from the gradients at θ, of any length; asked once a step.
 
@@ -168,8 +172,7 @@ class DistanceDirection(Direction):
             direction = combined(
                 lambda v, g: v if g.ndim < 2 else torch.where(active_rows(g), v, 0.0), direction, gradients
             )
-        precision = max((torch.finfo(g.dtype).eps for g in gradients if g is not None), default=0.0)
-        if global_norm(direction) <= 16 * precision * global_norm(gradients):
+        if self.distance in _CANCELLING and _is_rounding_error(direction, gradients):
             return [None] * len(direction)
         return direction
 
@@ -227,3 +230,9 @@ def _local_distance(gradient: Tensor, average: Tensor, *, by_row: bool) -> Tenso
     """‖g - m‖₁ over the whole tensor [], or over each row of it [R, 1]; a vector is one row."""
     gaps = (gradient - average).abs()
     return gaps.sum(dim=-1, keepdim=True) if by_row and gaps.ndim > 1 else gaps.sum()
+
+
+def _is_rounding_error(direction: Gradients, gradients: Gradients) -> bool:
+    """Whether nothing is left of the gradients but the error of the subtraction."""
+    precision = max((torch.finfo(g.dtype).eps for g in gradients if g is not None), default=0.0)
+    return global_norm(direction) <= 16 * precision * global_norm(gradients)

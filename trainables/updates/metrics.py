@@ -45,8 +45,8 @@ class Adaptive(Metric):
         for index, (part, param, name) in enumerate(zip(direction, params, names, strict=True)):
             if part is not None and self._adapts(param, name):
                 size = param.detach().abs() + self.eta
-                once[index] = size * part
-                twice[index] = size.square() * part
+                scaled = size * part
+                once[index], twice[index] = scaled, scaled * size
         return twice, global_norm(once)
 
     def _adapts(self, param: Tensor, name: str) -> bool:
