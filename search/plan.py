@@ -164,6 +164,14 @@ class Prediction:
     concurrency: int
     protocols: tuple[Estimate | None, ...] = ()
 
+    @property
+    def protocols_wall_s(self) -> Estimate | None:
+        """Seconds of the protocols' trainings at the concurrency, after the search; None where one has no evidence."""
+        known = [estimate for estimate in self.protocols if estimate is not None]
+        if not known or len(known) < len(self.protocols):
+            return None
+        return Estimate(*(seconds / self.concurrency for seconds in _bounds(_combine(sum, known))))
+
 
 def plan(
     spec: SweepSpec,

@@ -9,7 +9,7 @@ import yaml
 from rich.table import Column, Table
 
 from search.commands.options import StoreOption, SweepArgument, console, open_store
-from search.plan import Count, Plan, Prediction
+from search.plan import Count, Estimate, Plan, Prediction
 from search.spec import SweepSpec, load
 from search.store import Store
 
@@ -101,13 +101,19 @@ def _print_plan(spec: SweepSpec) -> int:
             f"{planned.protocol_trainings} trainings of the protocols, {total} gradient evaluations at full length."
         )
     if prediction.wall_s is not None:
-        wall = preparation.with_startup(prediction.wall_s)
-        low, mid, high = (_duration(seconds) for seconds in (wall.low, wall.mid, wall.high))
+        after = prediction.protocols_wall_s
+        more = "" if after is None else f", then for the protocols' trainings {_between(after)}"
         screen.print(
-            f"Predicted: {mid} (between {low} and {high}) on this machine, {prediction.concurrency} trials at once; "
-            "early stopping and pruning make it shorter. From a probe of a few batches here, just now."
+            f"Predicted: {_between(preparation.with_startup(prediction.wall_s))}{more}, on this machine, "
+            f"{prediction.concurrency} trials at once; early stopping and pruning make it shorter. "
+            "From a probe of a few batches here, just now."
         )
     return 0
+
+
+def _between(seconds: Estimate) -> str:
+    low, mid, high = (_duration(bound) for bound in (seconds.low, seconds.mid, seconds.high))
+    return f"{mid} (between {low} and {high})"
 
 
 def _plan_table(planned: Plan, prediction: Prediction) -> Table:

@@ -150,6 +150,11 @@ def test_protocols_are_counted_over_the_configurations_that_may_be_best():
     fixed = 10 * 2.0 + 40 * 0.5
     assert with_evidence[0] is None
     assert with_evidence[1] == Estimate(fixed + 120.0, fixed + 240.0, fixed + 600.0)
+    assert predict(planned, {"baby/vbpr/plain/sam/adam": TIMING}, concurrency=1).protocols_wall_s is None
+    known = predict(planned, dict.fromkeys([run.cell for run in runs], TIMING), concurrency=2)
+    assert known.protocols_wall_s is not None and None not in known.protocols
+    assert known.protocols_wall_s.mid == pytest.approx(sum(each.mid for each in known.protocols) / 2)
+    assert predict(plan(spec, BATCHES, gradient_evaluations), {}, concurrency=2).protocols_wall_s is None
 
 
 def test_the_best_of_known_points_is_one_of_them():
