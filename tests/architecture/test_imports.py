@@ -1,6 +1,7 @@
 """Who may import whom, read from the sources and, for what must stay light, from a fresh interpreter."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in SOURCES}
 
 
+@functools.cache
 def import_nodes(path: Path, *, with_lazy: bool = True) -> list[ast.Import | ast.ImportFrom]:
     """Return a file's import statements; without the lazy ones, only those that run when the module is imported."""
     found: list[ast.Import | ast.ImportFrom] = []
@@ -33,6 +35,7 @@ def import_nodes(path: Path, *, with_lazy: bool = True) -> list[ast.Import | ast
     return found
 
 
+@functools.cache
 def imported(path: Path, *, with_lazy: bool = True) -> set[str]:
     """Return the full names of imported modules; `from a import b` is a.b where that is a module of ours."""
     names: set[str] = set()
@@ -175,8 +178,9 @@ for name in ["", *modules]:
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, str]:
     """What each light module has loaded of torch and ray after its import, or the error of the import."""
-    tops = {name.partition(".")[0] for light in LIGHT_MODULES for name in imported(MODULES[light])}
-    libraries = tops - {*sys.stdlib_module_names, *PACKAGES, *HEAVY}
+    known = {*sys.stdlib_module_names, *PACKAGES, *HEAVY}
+    names = {name for light in LIGHT_MODULES for name in imported(MODULES[light])}
+    libraries = {name for name in names if name.partition(".")[0] not in known}
     command = [sys.executable, "-c", PROBE, " ".join(sorted(libraries)), " ".join([*LIGHT_MODULES, A_HEAVY_MODULE])]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return dict(line.split(":", 1) for line in result.stdout.splitlines())
@@ -191,6 +195,7 @@ def test_a_heavy_module_is_seen_to_load_torch(loaded):
     assert loaded[A_HEAVY_MODULE].strip() == "torch"
 
 
+@functools.cache
 def dependencies(name: str) -> set[str]:
     """Return our modules that importing `name` runs, apart from the packages that it lies in."""
     needed = {found for found in imported(MODULES[name], with_lazy=False) if found in MODULES}

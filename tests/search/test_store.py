@@ -370,6 +370,7 @@ def test_no_protocol_can_hold_a_test_score(store: Store) -> None:
         store.append("protocols", [measurement(1.0, split="test")])
 
 
+@pytest.mark.slow
 def test_all_rows_of_four_processes_that_write_at_once_arrive(store: Store) -> None:
     code = """
 import sys
@@ -608,6 +609,7 @@ def test_large_parts_are_left_out_of_a_compaction(store: Store) -> None:
     assert len(parts(store, "metrics")) == 2
 
 
+@pytest.mark.slow
 def test_no_row_is_missing_or_double_while_parts_are_compacted_and_added(store: Store) -> None:
     stop = threading.Event()
     code = """

@@ -132,7 +132,7 @@ def test_visual_redundancy_trains_on_wider_images(toy, configure):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize("rebuild", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_severity_0_is_clean_bit_for_bit(name, rebuild, toy, configure):
     found = robustness(
         configure(name), toy, RobustnessConfig(phases=["test"], draws=1, rebuild_graph=rebuild, train_draws=1, **ZERO)
