@@ -25,7 +25,9 @@ def with_deviation(mean: float | None, deviation: float | None) -> str:
     """Return "0.2512 ± 0.0021", or the mean alone where there is no deviation."""
     if deviation is None or missing(deviation):
         return score(mean)
-    return f"{score(mean)} ± {score(deviation)}"
+    # In the mean's own decimals: of 0.1705 ± 0.000295 nobody reads the last digits.
+    in_step = mean is not None and not missing(mean) and abs(mean) >= 0.001
+    return f"{score(mean)} ± {f'{deviation:.4f}' if in_step else score(deviation)}"
 
 
 def span(low: float, high: float) -> str:
