@@ -157,6 +157,7 @@ def test_an_evaluation_changes_nothing(model: str, toy: DataBundle) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "plain"])
 def test_inference_is_that_of_the_plain_model(model: str, objective: str, toy: DataBundle) -> None:

@@ -147,6 +147,7 @@ def dense_hessian(loss, params, step=1e-5):
     return (matrix + matrix.T) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_a_landscape_whose_loss_hangs_on_the_weights_alone(name, toy, configure):
     config = configure(name, train__max_epochs=1)
