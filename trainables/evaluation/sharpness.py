@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainables.evaluation.landscape import Direction, Loss, place, random_direction, restored, row_norms
+from trainables.vectors import global_norm, inner
 
 
 def gradients(loss: Loss, params: Sequence[Tensor]) -> list[Tensor]:
@@ -23,7 +24,7 @@ def ascent_sharpness(loss: Loss, params: Sequence[Tensor], rhos: Sequence[float]
     0 where the gradient is 0.
     """
     gradient = gradients(loss, params)
-    length = norm(gradient)
+    length = global_norm(gradient)
     base = _value(loss)
     with restored(params) as centre:
         found = []
@@ -91,7 +92,7 @@ def hessian_product(loss: Loss, params: Sequence[Tensor], step: float) -> Callab
         raise ValueError("products with the Hessian need weights of float64, but got others")
 
     def product(vector: Direction) -> list[Tensor]:
-        length = norm(vector)
+        length = global_norm(vector)
         if length == 0:
             return [torch.zeros_like(part) for part in vector]
         with restored(params) as centre:
@@ -133,8 +134,8 @@ def _power(
     last = math.inf
     for done in range(1, iterations + 1):
         image = product(vector)
-        value = dot(vector, image)
-        residual = norm([part - value * own for part, own in zip(image, vector, strict=True)])
+        value = inner(vector, image)
+        residual = global_norm([part - value * own for part, own in zip(image, vector, strict=True)])
         if abs(value - last) <= tolerance * abs(value - shift):
             return Eigenvalue(value, residual, done, True)
         last = value
@@ -143,19 +144,8 @@ def _power(
 
 
 def _unit(vector: Direction) -> list[Tensor]:
-    length = norm(vector)
+    length = global_norm(vector)
     return [part / length if length > 0 else part for part in vector]
-
-
-def dot(left: Direction, right: Direction) -> float:
-    """The inner product over all entries of all tensors, in float64."""
-    parts = [torch.sum(a.double() * b.double()) for a, b in zip(left, right, strict=True)]
-    return float(torch.stack(parts).sum())
-
-
-def norm(vector: Direction) -> float:
-    """The L2 norm over all entries of all tensors, in float64."""
-    return math.sqrt(dot(vector, vector))
 
 
 def _value(loss: Loss) -> float:

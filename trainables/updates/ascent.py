@@ -10,7 +10,7 @@ from trainables.updates.base import Stepper, Update, UpdateConfig, displaced
 from trainables.updates.directions import EPSILON, Direction
 from trainables.updates.metrics import Metric
 from trainables.updates.monitor import Monitor
-from trainables.updates.vectors import Gradients, scaled
+from trainables.vectors import Gradients, scaled
 
 
 class AscentConfig(UpdateConfig):
@@ -66,20 +66,21 @@ class Ascent(Update):
         (closure,) = closures
         losses = closure()
         stepper.gradients(losses.total)
-        gradients, loss = stepper.take(), losses.total.detach()
-        if self.perturbs(now):
-            self.look_ahead(closure, stepper, self.offsets(gradients, float(loss), stepper, now), float(loss))
-        else:
-            self.direction.observe(gradients, float(loss))
+        loss = float(losses.total.detach())
+        offsets = self.offsets(stepper.take(), loss, stepper, now)
+        if offsets is not None:
+            self.look_ahead(closure, stepper, offsets, loss)
         stepper.step()
         return losses
 
-    def perturbs(self, now: Moment) -> bool:
-        """Whether the step is one with a perturbation."""
-        return now.step % self.config.interval == 0
+    def offsets(self, gradients: Gradients, loss: float, stepper: Stepper, now: Moment) -> Gradients | None:
+        """ε for the gradients at θ of a batch with that loss, or None where the step is a plain one (`interval`).
 
-    def offsets(self, gradients: Gradients, loss: float, stepper: Stepper, now: Moment) -> Gradients:
-        """ε for the gradients at θ of a batch with that loss; its memory, where it has one, has then seen them."""
+        The direction's memory, where it has one, has then seen the gradients.
+        """
+        if now.step % self.config.interval:
+            self.direction.observe(gradients, loss)
+            return None
         direction = self.direction(gradients, loss)
         way, length = self.metric(direction, gradients, stepper.params, stepper.names)
         if not 0 < length < float("inf"):

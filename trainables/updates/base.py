@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from trainables.types import Closure, Losses, Moment
-from trainables.updates.vectors import Gradients
+from trainables.vectors import Gradients
 
 
 class UpdateConfig(BaseModel):

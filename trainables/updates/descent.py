@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trainables.types import Closure, Losses, Moment
 from trainables.updates.base import Stepper, Update
-from trainables.updates.vectors import mixed
+from trainables.vectors import mixed
 
 
 class Descent(Update):

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from trainables.updates.vectors import Gradients, active_rows, combined, global_norm, inner, scaled, sum_of_powers
+from trainables.vectors import Gradients, active_rows, combined, global_norm, inner, scaled, sum_of_powers
 
 EPSILON = 1e-12
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainables.updates.vectors import Gradients, combined, global_norm, inner
+from trainables.vectors import Gradients, combined, global_norm, inner
 
 AdaptiveOn = Literal["matrices", "all", "name_contains_weight"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainables.types import Closure, Losses, Moment
 from trainables.updates.base import Stepper, Update, UpdateConfig, displaced
-from trainables.updates.vectors import Gradients, scaled
+from trainables.vectors import Gradients, scaled
 
 
 class MirrorGradient(Update):

@@ -13,7 +13,7 @@ from trainables.updates.bsam import BSAM
 from trainables.updates.fisher_sam import FisherSAM
 from trainables.updates.friendly_sam import FriendlySAM
 from trainables.updates.sam import SAM
-from trainables.updates.vectors import Gradients, global_norm, mixed, scaled
+from trainables.vectors import Gradients, global_norm, mixed, scaled
 
 
 class MakesAscent(Protocol):
@@ -67,7 +67,7 @@ class Mixed(Update):
         losses = first()
         stepper.gradients(losses.total)
         gradients, loss = stepper.take(), float(losses.total.detach())
-        offsets = self._offsets(gradients, loss, stepper, now)
+        offsets = self.member.offsets(gradients, loss, stepper, now)
         plain = self._plain(others, gradients, stepper)
         perturbed = gradients
         if offsets is not None:
@@ -76,12 +76,6 @@ class Mixed(Update):
         stepper.put(mixed(perturbed, plain, self.config.kappa))
         stepper.step()
         return losses
-
-    def _offsets(self, gradients: Gradients, loss: float, stepper: Stepper, now: Moment) -> Gradients | None:
-        if self.member.perturbs(now):
-            return self.member.offsets(gradients, loss, stepper, now)
-        self.member.direction.observe(gradients, loss)
-        return None
 
     def _plain(self, others: Sequence[Closure], gradients: Gradients, stepper: Stepper) -> Gradients:
         """The gradient at θ that is mixed in: of the second batch, or the first one's own."""

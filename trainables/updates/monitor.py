@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainables.updates.vectors import Gradients, active_rows, global_norm, inner
+from trainables.vectors import Gradients, active_rows, global_norm, inner
 
 
 class Monitor:
@@ -20,11 +20,14 @@ class Monitor:
     def __init__(self, every: int) -> None:
         """Looks at one of `every` perturbed steps, the first among them; 0 looks at none."""
         self.every = every
+        self._start()
+
+    def _start(self) -> None:
         self.steps = 0
         self.unperturbed = 0
+        self.looks = False
         self.found: dict[str, list[float]] = {}
         self.rises: list[Tensor] = []
-        self.looks = False
 
     def look(self, gradients: Gradients, offsets: Gradients, coefficient: float | None) -> None:
         """Sees a step's gradients at θ and its ε."""
@@ -53,7 +56,7 @@ class Monitor:
             means["rise"] = float(torch.stack(self.rises).mean())
         if self.every and self.steps:
             means["unperturbed"] = float(self.unperturbed)
-        self.__init__(self.every)  # type: ignore[misc]
+        self._start()
         return means
 
     def _note(self, name: str, value: float) -> None:

@@ -147,6 +147,26 @@ def test_the_bias_correction_makes_a_weighted_mean(decay: float, steps: int) -> 
     torch.testing.assert_close(value, torch.full((2,), 3.0, dtype=torch.float64))
 
 
+def test_bsam_corrects_the_bias_of_its_average_where_told() -> None:
+    steps = vectors(2)
+    direction = distance_direction("constant", bias_correction=True)
+    for step in steps:
+        found = direction([part.clone() for part in step], 0.0)
+    first, second = (flat(step, step) for step in steps)
+    average = (1 - DECAY) * (DECAY * first + second) / (1 - DECAY**2)
+    torch.testing.assert_close(flat(found, steps[0]), second - average, rtol=1e-12, atol=1e-12)
+
+
+def test_the_average_of_the_losses_survives_a_checkpoint() -> None:
+    steps, losses = vectors(3), [0.7, 0.9, 0.4]
+    first, second = distance_direction("loss_gap"), distance_direction("loss_gap")
+    for step, loss in zip(steps[:2], losses, strict=False):
+        first([part.clone() for part in step], loss)
+    second.load_state_dict(first.state_dict())
+    found = flat(second([part.clone() for part in steps[2]], losses[2]), steps[0])
+    torch.testing.assert_close(found, expected("loss_gap", steps, losses), rtol=1e-12, atol=1e-12)
+
+
 def test_a_tensor_without_a_gradient_keeps_its_average_and_its_place() -> None:
     direction, (first, second) = distance_direction("l1_relative"), vectors(2)
     direction(list(first), 0.0)

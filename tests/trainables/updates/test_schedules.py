@@ -6,7 +6,7 @@ import pytest
 import torch
 from embedding_problem import PAIRS, SINGLES, Problem, flat, make, same
 
-from trainables.types import Losses, Moment
+from trainables.types import Closure, Losses, Moment
 from trainables.updates.ascent import AscentConfig
 from trainables.updates.base import Stepper
 
@@ -44,6 +44,23 @@ def test_the_second_pass_draws_as_it_is_told(name: str, default: str) -> None:
         make(name, draws=draws)([closure], Stepper([weight], torch.optim.SGD([weight], lr=0.1)), Moment(1, 0))
         assert calls == [False, draws == "fresh"]
     assert make(name).config.draws == default
+
+
+def test_a_mixed_step_draws_afresh_for_the_perturbed_batch_alone() -> None:
+    for draws in ("same", "fresh"):
+        problem, calls = Problem(), []
+
+        def watched(k: int, problem: Problem = problem, calls: list[tuple[int, bool]] = calls) -> Closure:
+            inner = problem.batch(k)
+
+            def closure(*, fresh: bool = False) -> Losses:
+                calls.append((k, fresh))
+                return inner(fresh=fresh)
+
+            return closure
+
+        make("bsam_plus", draws=draws)([watched(0), watched(1)], problem.stepper(), Moment(1, 0))
+        assert calls == [(0, False), (1, False), (0, draws == "fresh")]
 
 
 def test_diagnostics_change_no_weight() -> None:
