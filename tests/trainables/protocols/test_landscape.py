@@ -9,12 +9,13 @@ import torch
 from trainables.data.catalog import load
 from trainables.data.config import DataConfig
 from trainables.evaluation.landscape import random_direction
-from trainables.evaluation.sharpness import gradients, norm
+from trainables.evaluation.sharpness import gradients
 from trainables.models import MODELS
 from trainables.protocols import LandscapeConfig, landscape
 from trainables.protocols.landscape_protocol import fixed_batches, model_loss, weights
 from trainables.protocols.training import at_best, train
 from trainables.seeding import torch_stream
+from trainables.vectors import global_norm
 
 GRID_ALONE = {"ascent_rhos": [], "average_sigmas": [], "hessian": False}
 
@@ -111,7 +112,8 @@ def test_sharpness_against_other_computations(toy, configure):
         return loss().item()
 
     for m in (m for m in found if m.subject == "ascent_sharpness"):
-        rise = at([part * m.severity / norm(gradient) for part in gradient]) - at([0 * part for part in gradient])
+        ascended = at([part * m.severity / global_norm(gradient) for part in gradient])
+        rise = ascended - at([0 * part for part in gradient])
         assert m.value == pytest.approx(rise, rel=1e-9) and m.value > 0
     for m in (m for m in found if m.subject == "average_sharpness"):
         drawn = random_direction(params, torch_stream(7, "landscape/average", m.draw))
