@@ -10,8 +10,9 @@ import pytest
 import torch
 from ray.tune.trainable import trainable as tunes
 
+from trainables.checkpoints import TENSORS
 from trainables.data.bundle import DataBundle
-from trainables.trainable import CHECKPOINT, RecommenderTrainable, Resources
+from trainables.trainable import CHECKPOINT, MEMORABLE, CheckpointPlan, RecommenderTrainable, Resources
 from trainables.trainer import Trainer
 
 CLOCKED = {
@@ -41,11 +42,11 @@ def build(toy: DataBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(tunes, "DEFAULT_STORAGE_PATH", str(tmp_path / "logs"))
     built = []
 
-    class Worker(RecommenderTrainable):
-        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(config, bundles={"toy": toy}, resources=Resources())
+    def make(plan: CheckpointPlan | None = None, **flat: Any) -> RecommenderTrainable:
+        class Worker(RecommenderTrainable):
+            def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+                super().setup(config, bundles={"toy": toy}, resources=Resources(), plan=plan)
 
-    def make(**flat: Any) -> RecommenderTrainable:
         built.append(Worker({"name": "n", "cell": "c", "trial": changed(flat)}))
         return built[-1]
 
@@ -186,3 +187,196 @@ def test_a_trial_uses_one_thread_per_cpu(toy: DataBundle, tmp_path: Path, monkey
 
         Worker({"trial": dict(FLAT)}).stop()
         assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> CheckpointPlan:
+    return CheckpointPlan(str(tmp_path / "checkpoints"), every_epochs=2)
+
+
+def memory(result: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps of an epoch's result, without what depends on the clock."""
+    return {name: result[name] for name in MEMORABLE}
+
+
+def epochs_of(worker: RecommenderTrainable, steps: int = 1000) -> list[dict[str, Any]]:
+    """Runs to the end of the trial or for so many steps."""
+    results: list[dict[str, Any]] = []
+    while len(results) < steps and not (results and results[-1]["done"]):
+        results.append(worker.train())
+    return results
+
+
+def told(results: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Every epoch that was reported, the last report of each, with those that came as earlier ones."""
+    return {each["epoch"]: memory(each) for result in results for each in (*result["earlier"], result)}
+
+
+def saved(plan: CheckpointPlan) -> list[str]:
+    return sorted(path.name for path in (Path(plan.root) / "n").glob("*"))
+
+
+def damage(plan: CheckpointPlan, epoch: int) -> None:
+    weights = Path(plan.root) / "n" / f"epoch_{epoch:06d}" / TENSORS
+    weights.write_bytes(weights.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(("update", "killed"), [("bsam_plus", epoch) for epoch in range(7)] + [("descent", 3)])
+def test_a_trial_that_is_killed_after_any_epoch_ends_as_one_that_is_not(
+    update: str, killed: int, build: Build, plan: CheckpointPlan
+) -> None:
+    straight = build(update__name=update)
+    expected = {result["epoch"]: memory(result) for result in epochs_of(straight)}
+    before = epochs_of(build(plan, update__name=update), killed) if killed else []
+    second = build(plan, update__name=update)
+    after = epochs_of(second)
+    assert told(after) == expected and told(before).items() <= expected.items()
+    left, right = weights(straight), weights(second)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert [result["epoch"] for result in after] == list(range(max(1, killed - killed % 2), 7))
+
+
+def test_a_trial_survives_any_number_of_kills(build: Build, plan: CheckpointPlan) -> None:
+    expected = {result["epoch"]: memory(result) for result in epochs_of(build())}
+    results = [result for _ in range(4) for result in epochs_of(build(plan), 3)]
+    assert told(results) == expected and results[-1]["done"]
+
+
+def test_the_first_result_after_a_restart_is_the_checkpoints_own_and_trains_nothing(
+    build: Build, plan: CheckpointPlan
+) -> None:
+    results = epochs_of(build(plan, train__validate_every=2), 5)
+    worker = build(plan, train__validate_every=2)
+    before = weights(worker)
+    again = worker.train()
+    assert all(torch.equal(before[name], value) for name, value in weights(worker).items())
+    assert [each["epoch"] for each in again["earlier"]] == [1, 2, 3]
+    assert [memory(each) for each in again["earlier"]] == [memory(result) for result in results[:3]]
+    same = {"best_score", "best_epoch", "optimizer_steps", "samples", "error", "warning", "device", *MEMORABLE}
+    assert {name: again[name] for name in same} == {name: results[3][name] for name in same}
+    assert again["train_seconds"] == results[3]["train_seconds"]
+    after = worker.train()
+    assert (after["epoch"], after["earlier"]) == (5, []) and memory(after) == memory(results[4])
+
+
+def test_results_of_an_undisturbed_trial_have_no_earlier_ones_and_no_warning(
+    build: Build, plan: CheckpointPlan
+) -> None:
+    results = epochs_of(build(plan))
+    assert [(result["earlier"], result["warning"]) for result in results] == [([], None)] * 6
+    assert pickle.loads(pickle.dumps(results)) == results
+
+
+def test_checkpoints_come_every_few_epochs_and_at_the_end(build: Build, plan: CheckpointPlan) -> None:
+    seen, worker = [], build(plan, train__max_epochs=5)
+    for _ in range(5):
+        worker.train()
+        seen.append(saved(plan))
+    two, four, five = (f"epoch_{epoch:06d}" for epoch in (2, 4, 5))
+    assert seen == [[], [two], [two], [two, four], [four, five]]
+
+
+def test_keeping_checkpoints_changes_nothing_of_a_trial(build: Build, plan: CheckpointPlan) -> None:
+    assert [numbers(result) for result in epochs_of(build(plan))] == [numbers(result) for result in epochs_of(build())]
+
+
+def test_a_damaged_newest_checkpoint_costs_one_interval(build: Build, plan: CheckpointPlan) -> None:
+    expected = told(epochs_of(build()))
+    epochs_of(build(plan), 5)
+    damage(plan, 4)
+    after = epochs_of(build(plan))
+    assert [result["epoch"] for result in after] == [2, 3, 4, 5, 6] and told(after) == expected
+
+
+def test_without_a_checkpoint_that_can_be_read_a_trial_is_trained_anew(build: Build, plan: CheckpointPlan) -> None:
+    expected = told(epochs_of(build()))
+    epochs_of(build(plan), 5)
+    damage(plan, 2)
+    damage(plan, 4)
+    after = epochs_of(build(plan), 2)
+    assert [result["epoch"] for result in after] == [1, 2] and after[0]["earlier"] == []
+    # Those that cannot be read do not push out the new ones.
+    assert told(epochs_of(build(plan))) == expected and saved(plan)[-1] == "epoch_000006"
+    assert build(plan).train()["epoch"] == 6
+
+
+def test_a_trial_trained_anew_goes_on_from_its_new_checkpoint(build: Build, plan: CheckpointPlan) -> None:
+    epochs_of(build(plan))
+    damage(plan, 4)
+    damage(plan, 6)
+    epochs_of(build(plan), 3)
+    assert build(plan).train()["epoch"] == 2
+
+
+@pytest.mark.parametrize("flat", [{"model__name": "vbpr"}, {"model__embedding_size": 8}])
+def test_a_checkpoint_of_another_trial_is_passed_over(flat: dict[str, Any], build: Build, plan: CheckpointPlan) -> None:
+    expected = [numbers(result) for result in epochs_of(build())]
+    epochs_of(build(plan, **flat), 2)
+    assert [numbers(result) for result in epochs_of(build(plan))] == expected
+
+
+def test_a_trial_that_had_ended_gives_its_last_result_again(build: Build, plan: CheckpointPlan) -> None:
+    results = epochs_of(build(plan))
+    again = build(plan).train()
+    assert (again["done"], again["status"]) == (True, "finished") and memory(again) == memory(results[-1])
+    assert told([again]) == told(results)
+
+
+def test_a_worker_that_is_reused_goes_on_from_the_next_trials_checkpoint(build: Build, plan: CheckpointPlan) -> None:
+    results = epochs_of(build(plan), 3)
+    worker = build(plan)
+    assert worker.reset({"name": "other", "cell": "c", "trial": dict(FLAT)})
+    assert worker.train()["epoch"] == 1
+    worker.reset({"name": "n", "cell": "c", "trial": dict(FLAT)})
+    assert memory(worker.train()) == memory(results[1])
+
+
+def test_a_trial_goes_on_with_a_warning_where_no_checkpoint_can_be_saved(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    results = epochs_of(build(CheckpointPlan(str(tmp_path / "file" / "below"), every_epochs=2)))
+    warnings = [result.pop("warning") for result in results]
+    said = "no checkpoint could be saved: Not a directory"
+    assert warnings == [None, said, None, said, None, said]
+    plain = [numbers(result) for result in epochs_of(build())]
+    assert [numbers(result) | {"warning": None} for result in results] == plain
+
+
+@pytest.mark.parametrize("flat", [DIVERGING, {"model__knn_k": 3}])
+def test_a_trial_that_failed_or_diverged_saves_no_checkpoint(
+    flat: dict[str, Any], build: Build, plan: CheckpointPlan
+) -> None:
+    assert epochs_of(build(CheckpointPlan(plan.root, every_epochs=1), **flat))[-1]["status"] in ("failed", "diverged")
+    assert saved(plan) == []
+
+
+def test_a_divergence_after_a_restart_is_the_same(build: Build, plan: CheckpointPlan) -> None:
+    epochs_of(build(plan), 2)
+    worker = build(plan)
+    worker.train()
+    assert worker._trainer is not None
+    with torch.no_grad():
+        for weight in worker._trainer.model.parameters():
+            weight.fill_(float("nan"))
+    result = worker.train()
+    assert (result["status"], result["epoch"], result["done"], result["earlier"]) == ("diverged", 2, True, [])
+
+
+def test_setup_seconds_add_up_over_the_starts(build: Build, plan: CheckpointPlan) -> None:
+    first = epochs_of(build(plan), 2)[-1]
+    second = epochs_of(build(plan), 3)
+    third = epochs_of(build(plan), 2)
+    assert second[0]["setup_seconds"] == first["setup_seconds"] < second[1]["setup_seconds"]
+    assert third[0]["setup_seconds"] == second[2]["setup_seconds"] < third[1]["setup_seconds"]
+
+
+def test_what_ray_grants_a_trial_stands_in_its_configuration(
+    toy: DataBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunes, "DEFAULT_STORAGE_PATH", str(tmp_path / "logs"))
+
+    class Worker(RecommenderTrainable):
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(config, bundles={"toy": toy}, resources=Resources(cpu=1))
+
+    Worker({"name": "n", "resources": (2, 0), "trial": dict(FLAT)}).stop()
+    assert torch.get_num_threads() == 2
