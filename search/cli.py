@@ -2,13 +2,17 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
+from typing import TextIO
 
 import typer
 from typer.exceptions import TyperException
 
-from search.commands import data, protocols, results, show, sweeps
+from search.commands import data, doctor, protocols, results, running, show, sweeps
 from search.errors import SearchError
+from search.store import DamagedPart
 from spaces.errors import SpaceError
 from trainables.errors import TrainableError
 
@@ -23,8 +27,11 @@ app = typer.Typer(
 )
 for command in (
     sweeps.launch,
+    sweeps.resume,
     sweeps.plan,
     sweeps.status,
+    running.stop,
+    running.logs,
     results.query,
     results.best,
     results.report,
@@ -33,6 +40,7 @@ for command in (
     protocols.robustness,
     protocols.generalise,
     protocols.landscape,
+    doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
@@ -40,12 +48,20 @@ app.command()(show.show)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line and exits: 0 done, 2 wrong input, 3 some trials failed, 130 interrupted."""
+    """Runs a command line and exits: 0 done, 2 wrong input, 3 some trials failed, 4 stopped by budget, 5 broken off by
+    its surroundings, 130 interrupted."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line and returns its exit code; a mistake is one sentence on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamagedPart)
+        warnings.showwarning = partial(_warn, set())
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), standalone_mode=False)
     except (SearchError, SpaceError, TrainableError) as error:
@@ -73,6 +89,30 @@ def _usage(error: TyperException) -> str:
     return message or "a command is missing; recsweep --help lists them"
 
 
+_showwarning = warnings.showwarning
+
+
+def _warn(
+    said: set[str],
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Ours are sentences for people, each said once; those of libraries stay as they are."""
+    if not issubclass(category, DamagedPart):
+        _showwarning(message, category, filename, lineno, file, line)
+    elif str(message) not in said:
+        said.add(str(message))
+        print(f"recsweep: {message}", file=sys.stderr)
+
+
 def _complain(sentence: str) -> int:
     print(f"recsweep: {sentence}", file=sys.stderr)
     return WRONG_INPUT
+
+
+if __name__ == "__main__":
+    main()

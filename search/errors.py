@@ -5,6 +5,7 @@ ValueError
     SpecError             a sweep file or an override breaks a rule
     StoreError            the result store is missing, not writable or does not hold what is asked for
     QueryError            an SQL statement that is not allowed or does not run
+    ResumeError           a sweep cannot be resumed as it is asked for
     ComparisonError       the stored trials cannot support the comparison that was asked for
 """
 
@@ -23,6 +24,10 @@ class StoreError(SearchError):
 
 class QueryError(SearchError):
     """An SQL statement is not a single SELECT, or fails."""
+
+
+class ResumeError(SearchError):
+    """A stored sweep cannot go on as it is asked for."""
 
 
 class ComparisonError(SearchError):

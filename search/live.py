@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from search.history import ENDED
 from search.recorder import TrialRecord
-from search.report.wording import plural
 from search.spec import SweepSpec, studies
+from search.wording import plural
 
 FAILED = ("failed", "diverged", "lost")
 
@@ -39,13 +40,19 @@ class LiveView:
         if self._live:
             self._live.stop()
 
+    def say(self, sentence: str) -> None:
+        """Prints a sentence, above the table where there is one."""
+        self._console.print(f"{self._spec.name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
     def update(self, records: Mapping[str, TrialRecord]) -> None:
         """Shows the given state."""
         if self._live:
             self._live.update(self._table(records))
             return
         for identity, record in records.items():
-            if record.status != "running" and identity not in self._told:
+            if record.past is not None and record.status in ENDED:
+                self._told.add(identity)
+            elif record.past is None and record.status != "running" and identity not in self._told:
                 self._told.add(identity)
                 self._console.print(self._line(record, len(self._told)), highlight=False, markup=False, soft_wrap=True)
 

@@ -10,8 +10,8 @@ from search.spec_errors import known_keys
 from search.yaml_loader import parse_value
 from spaces.nearest import did_you_mean
 
-# Below these, a key is a hyperparameter's full name, which has a dot of its own: space.fix.update.rho=0.1.
-_HYPERPARAMETER_MAPS = (("space", "narrow"), ("space", "fix"))
+# Below these, a key is a name with a dot of its own: space.fix.update.rho=0.1, resources.overrides.model.freedom.gpu=1.
+_DOTTED_MAPS = (("space", "narrow"), ("space", "fix"), ("resources", "overrides"))
 
 
 def apply(
@@ -41,14 +41,14 @@ def apply(
 
 def _path(key: str) -> tuple[str, ...]:
     parts = tuple(key.split("."))
-    if parts[:2] in _HYPERPARAMETER_MAPS and len(parts) >= 4:
+    if parts[:2] in _DOTTED_MAPS and len(parts) >= 4:
         return (*parts[:2], f"{parts[2]}.{parts[3]}", *parts[4:])
     return parts
 
 
 def _check_path(path: tuple[str, ...], model: type[BaseModel], source: str) -> None:
     for depth, part in enumerate(path):
-        if path[:depth] in _HYPERPARAMETER_MAPS:
+        if path[:depth] in _DOTTED_MAPS:
             return
         siblings = known_keys(model, path[:depth])
         if part in siblings:
@@ -59,7 +59,7 @@ def _check_path(path: tuple[str, ...], model: type[BaseModel], source: str) -> N
 
 
 def _all_keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
-    if prefix in _HYPERPARAMETER_MAPS:
+    if prefix in _DOTTED_MAPS:
         return []
     below = [(*prefix, name) for name in known_keys(model, prefix)]
     return [".".join(path) for path in below] + [key for path in below for key in _all_keys(model, path)]

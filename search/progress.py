@@ -1,16 +1,27 @@
 """How far a sweep is, read from the store alone, so that any machine that sees the store can ask."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
+from search.control import Driver, driver_of
 from search.spec import SweepSpec, studies
 from search.store import Store
 
 ENDED = ("finished", "pruned", "diverged", "failed", "lost", "stopped")
 SUCCEEDED = ("finished", "pruned")
+
+RUNNING, OVER, LOST = "running", "ended", "driver lost"
+ENDS = {
+    "end": OVER,
+    "stop": "stopped",
+    "budget": "stopped by budget",
+    "interrupt": "interrupted",
+    "broken": "broken off",
+}
+"""The state that a driver leaves, by the last event that it writes."""
 
 
 @dataclass(frozen=True)
@@ -19,29 +30,33 @@ class SweepProgress:
 
     Attributes:
         sweep: its name.
+        state: `running` while a driver lives, else how the last one ended: one of ENDS, or `driver lost`.
+        driver: the process that drives it, or did and ended without a word; None after every orderly end.
         cells: one row per cell: planned, done, running, pruned, failed (with diverged and lost), best, device_hours.
-        eta_seconds: until the last trial at the pace so far; None before the first trial ended.
+        eta_seconds: until the last trial at the pace of all drivers so far; None before the first trial ended.
     """
 
     sweep: str
+    state: str
+    driver: Driver | None
     cells: pd.DataFrame
     eta_seconds: float | None
 
     @property
     def ended(self) -> bool:
-        """Whether no trial runs and none is left, or the sweep was stopped."""
-        left = self.cells["planned"].sum() - self.cells["ended"].sum()
-        return bool(self.cells["running"].sum() == 0 and (left == 0 or self.cells["stopped"].sum() > 0))
+        """Whether no driver is at work: all trials have run, or nothing happens before a resume."""
+        return self.state != RUNNING
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, for JSON; a cell without a score has null."""
         cells = self.cells.astype(object).where(self.cells.notna(), None).to_dict(orient="records")
-        return {"sweep": self.sweep, "ended": self.ended, "eta_seconds": self.eta_seconds, "cells": cells}
+        driver = None if self.driver is None else asdict(self.driver)
+        head = {"sweep": self.sweep, "state": self.state, "ended": self.ended, "driver": driver}
+        return head | {"eta_seconds": self.eta_seconds, "cells": cells}
 
     def table(self) -> Table:
         """The same for a terminal."""
-        eta = "" if self.eta_seconds is None or self.ended else f", about {self.eta_seconds / 60:.1f} min to go"
-        table = Table("cell", title=f"{self.sweep}: {'ended' if self.ended else 'running'}{eta}")
+        table = Table("cell", title=f"{self.sweep}: {self.state}{self._outlook()}", caption=self._driver())
         names = ("planned", "running", "finished", "pruned", "failed", "best", "device_hours")
         for name in names:
             table.add_column(name.replace("_", "-"), justify="right")
@@ -51,11 +66,24 @@ class SweepProgress:
             table.add_row(row["cell"], *counts, best, f"{row['device_hours']:.4f}")
         return table
 
+    def _outlook(self) -> str:
+        if self.state == RUNNING:
+            return "" if self.eta_seconds is None else f", about {self.eta_seconds / 60:.1f} min to go"
+        return "" if self.state == OVER else f"; recsweep resume {self.sweep} goes on"
+
+    def _driver(self) -> str | None:
+        if self.driver is None:
+            return None
+        process = f"driver: process {self.driver.pid} on {self.driver.host}"
+        return f"{process}, last sign of life {self.driver.age_seconds:.0f} s ago"
+
 
 def sweep_progress(store: Store, sweep: str) -> SweepProgress:
     """The progress of a sweep by its name in the store."""
-    trials = store.frame("trials", sweep)
-    spec = SweepSpec.model_validate_json(store.frame("sweeps", sweep).iloc[-1]["spec_json"])
+    # The driver is looked for first: one that ends in the meantime has by then written how.
+    driver = driver_of(store, sweep)
+    trials, starts = store.frame("trials", sweep), store.frame("sweeps", sweep)
+    spec = SweepSpec.model_validate_json(starts.iloc[-1]["spec_json"])
     rows = [
         _cell_row(
             study.cell, study.trials * len(spec.search.seeds), trials[trials["cell"] == study.cell], spec.goal.mode
@@ -63,7 +91,21 @@ def sweep_progress(store: Store, sweep: str) -> SweepProgress:
         for study in studies(spec)
     ]
     cells = pd.DataFrame(rows)
-    return SweepProgress(sweep, cells, _eta(trials, int(cells["planned"].sum() - cells["ended"].sum())))
+    done = int((cells["ended"] - cells["stopped"]).sum())
+    left = int(cells["planned"].sum()) - done
+    state = _state(driver, store.frame("events", sweep), left)
+    seconds = _driven_seconds(store.frame("trials_all", sweep), starts["started"])
+    return SweepProgress(sweep, state, driver, cells, seconds / done * left if done else None)
+
+
+def _state(driver: Driver | None, events: pd.DataFrame, left: int) -> str:
+    if driver is not None and driver.alive:
+        return RUNNING
+    turns = events.loc[events["kind"].isin(("start", "resume", *ENDS)), "kind"]
+    if turns.empty:
+        # Sweeps of earlier versions wrote no events.
+        return LOST if left else OVER
+    return ENDS.get(turns.iloc[-1], LOST)
 
 
 def _cell_row(cell: str, planned: int, trials: pd.DataFrame, mode: str) -> dict[str, Any]:
@@ -83,9 +125,9 @@ def _cell_row(cell: str, planned: int, trials: pd.DataFrame, mode: str) -> dict[
     }
 
 
-def _eta(trials: pd.DataFrame, left: int) -> float | None:
-    ended = trials[trials["ended"].notna()]
-    if ended.empty:
-        return None
-    elapsed = (ended["ended"].max() - trials["started"].min()).total_seconds()
-    return float(elapsed / len(ended) * left)
+def _driven_seconds(attempts: pd.DataFrame, starts: pd.Series) -> float:
+    """Time that drivers spent on trials: of each from the first to the last start or end that it wrote."""
+    marks = pd.concat([attempts["started"], attempts["ended"].dropna()]).sort_values()
+    turns = starts.sort_values().searchsorted(marks, side="right")
+    spans = marks.groupby(turns).agg(["min", "max"])
+    return float((spans["max"] - spans["min"]).dt.total_seconds().sum())

@@ -1,4 +1,4 @@
-"""The six tables of the result store and the views on them: columns, types, units, and what makes a row itself.
+"""The seven tables of the result store and the views on them: columns, types, units, and what makes a row itself.
 
 A part carries its table's Arrow schema, with units and descriptions in the field metadata and the schema's version in
 the schema metadata. Raise `SCHEMA_VERSION` whenever a column is added: older parts then read as null in it, and older
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from search.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _VERSION_KEY = b"recsweep.schema_version"
 _TABLE_KEY = b"recsweep.table"
@@ -30,7 +30,14 @@ FLAG = pa.bool_()
 TIME = pa.timestamp("us", tz="UTC")
 
 PROTOCOLS = ("robustness", "generalisation", "landscape")
+EVENTS = ("start", "resume", "end", "stop", "budget", "interrupt", "broken", "warning", "accepted")
+"""Ends of a driver: end, stop (asked for), budget, interrupt (Ctrl-C), broken (its surroundings failed)."""
+
 STATUSES = ("running", "finished", "pruned", "diverged", "failed", "lost", "stopped")
+
+
+class NewerSchemaError(StoreError):
+    """A part was written by a newer recsweep."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("started", TIME, "start or resume of the sweep", unit="UTC"),
         Column("git_commit", TEXT, "commit of the code; null outside a checkout", nullable=True),
         Column("git_dirty", FLAG, "whether the checkout had uncommitted changes", nullable=True),
+        Column("code_digest", TEXT, "digest of the code of spaces and trainables", nullable=True),
         Column("versions_json", TEXT, "versions of Python and of the libraries", nullable=True),
         Column("sampler_json", TEXT, "settings of the sampler", nullable=True),
         Column("scheduler_json", TEXT, "settings of the scheduler", nullable=True),
@@ -83,6 +91,9 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         _SWEEP,
         _TRIAL,
         _ATTEMPT,
+        Column(
+            "candidate", INTEGER, "place of the point in its cell, from 0; null in parts of version 1", nullable=True
+        ),
         Column("cell", TEXT, "dataset/model/objective/update/optimizer, one study"),
         Column("dataset", TEXT, "data set"),
         Column("data_digest", TEXT, "digest of the data as the trial saw it; null before it was loaded", nullable=True),
@@ -137,6 +148,14 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("device_seconds", NUMBER, "cumulative at the end of the epoch", unit="s"),
         _WRITTEN,
     ),
+    "events": (
+        _SWEEP,
+        Column("at", TIME, "when it happened, by the driver's clock", unit="UTC"),
+        Column("kind", TEXT, "what happened", allowed=EVENTS),
+        Column("text", TEXT, "the same in one sentence"),
+        Column("host", TEXT, "machine that the driver ran on", nullable=True),
+        _WRITTEN,
+    ),
     "confirmations": (
         _SWEEP,
         Column("trial", TEXT, "trial whose configuration was retrained"),
@@ -188,6 +207,7 @@ VIEWS: Mapping[str, View] = {
     "confirmations": View(
         "confirmations", ("sweep", "trial", "seed", "split", "metric"), "chosen configurations on fresh seeds"
     ),
+    "events": View("events", ("sweep", "at", "kind", "text", "host"), "starts, resumes, warnings and ends of sweeps"),
     "protocols": View(
         "protocols", _MEASUREMENT, "robustness, seeds and landscapes of the best configurations", _MEASURED
     ),
@@ -240,7 +260,7 @@ def check_version(table: str, metadata: Mapping[bytes, bytes] | None) -> None:
         raise StoreError(f"it was not written by recsweep as a part of the table `{table}`")
     version = int(found[_VERSION_KEY])
     if version > SCHEMA_VERSION:
-        raise StoreError(
+        raise NewerSchemaError(
             f"its schema version is {version}, but this recsweep reads up to {SCHEMA_VERSION}: install a newer one"
         )
 

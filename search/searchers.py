@@ -1,8 +1,10 @@
 """The searcher of a sweep: one Optuna study per cell behind Tune's one searcher."""
 
 import hashlib
+import itertools
+import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +13,12 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.names import trial_name
+from search.errors import StoreError
+from search.guard import Guard
+from search.history import PastTrial
+from search.names import config_digest, trial_name
 from search.points import planned_points
+from search.sections import Share
 from search.study import StudySpec
 from spaces.params import Value
 
@@ -21,8 +27,16 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass
 class Candidate:
-    """One point of a cell's space and the trials (one a seed) that evaluate it."""
+    """One point of a cell's space and the trials (one a seed) that evaluate it.
 
+    Attributes:
+        index: its place in the cell, from 0.
+        waiting: its trials that have not ended.
+        reported: the last epoch that Optuna was told of.
+        worst: how the least fortunate of its trials ended.
+    """
+
+    index: int
     trial: optuna.Trial
     point: Mapping[str, Value]
     waiting: int
@@ -31,28 +45,39 @@ class Candidate:
     worst: TrialState = TrialState.COMPLETE
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A trial to hand out: a candidate with one seed, and what an earlier driver knows of it."""
+
+    candidate: Candidate
+    seed: int
+    past: PastTrial | None = None
+
+
 class CellStudy:
     """One cell's Optuna study: hands out trial configurations and hears how they ended.
 
     Random and grid points are drawn beforehand from the cell's own streams (`search.points`), so they do not depend on
-    the order in which trials end. With several seeds a point is told once, as the mean of its seeds.
+    the order in which trials end. An adaptive sampler draws every candidate from a stream of its own, too, made from
+    (seed, cell, index): what it proposes depends on what it was told and on nothing else, and a study that is told the
+    same again after a crash goes on with the same proposals. With several seeds a point is told once, as their mean.
     """
 
     def __init__(self, study: StudySpec, sampler: str, seeds: Sequence[int], mode: str) -> None:
         self.study = study
         self.spent = 0
         self.asked = 0
+        self._sampler = sampler
         self._seeds = tuple(seeds)
-        points = planned_points(study, sampler, seeds[0])
-        self.candidates = study.trials if points is None else len(points)
-        self._queue: deque[tuple[Candidate, int]] = deque()
+        self._points = planned_points(study, sampler, seeds[0])
+        self.candidates = study.trials if self._points is None else len(self._points)
+        self._queue: deque[Proposal] = deque()
+        self._begun = 0
         self.optuna = optuna.create_study(
             study_name=study.cell,
             direction="maximize" if mode == "max" else "minimize",
-            sampler=_sampler(sampler, f"{seeds[0]}/{study.cell}"),
+            sampler=optuna.samplers.RandomSampler(seed=0),  # replaced before every candidate
         )
-        for point in points or ():
-            self.optuna.enqueue_trial(dict(point))
 
     @property
     def size(self) -> int:
@@ -64,15 +89,68 @@ class CellStudy:
         """Whether there are trials left to hand out."""
         return self.asked < self.size
 
-    def ask(self) -> tuple[Candidate, dict[str, Any]]:
-        """The next trial: its candidate and its flat configuration."""
+    def restore(self, past: Sequence[PastTrial]) -> list[Proposal]:
+        """Takes up where another driver left off and returns the trials that had begun and not ended.
+
+        Candidates of which the store lost every trial are drawn again.
+
+        Raises:
+            StoreError: a stored trial is not one of this study.
+        """
+        known = {(trial.candidate, trial.flat["seed"]): trial for trial in past}
+        unfinished = []
+        for index in range(1 + max((trial.candidate for trial in past), default=-1)):
+            stored = next((trial for trial in past if trial.candidate == index), None)
+            candidate = self._begin(None if stored is None else self._point(stored))
+            for seed in self._seeds:
+                trial = known.get((index, seed))
+                if trial is None:
+                    self._queue.append(Proposal(candidate, seed))
+                    continue
+                self.asked += 1
+                if trial.ended:
+                    self._replay(candidate, trial)
+                else:
+                    unfinished.append(Proposal(candidate, seed, trial))
+        return unfinished
+
+    def _point(self, stored: PastTrial) -> dict[str, Value]:
+        point = {name: stored.flat.get(name) for name in self.study.space.parameters}
+        config = self.study.config(point, stored.flat["seed"])  # type: ignore[arg-type]
+        if config_digest(config) != config_digest(stored.flat):
+            raise StoreError(f"trial {stored.name} must be one of the sweep's cell {self.study.cell}, but is not")
+        return point  # type: ignore[return-value]
+
+    def _replay(self, candidate: Candidate, trial: PastTrial) -> None:
+        """Tells Optuna of a trial that had ended what it was told then."""
+        for epoch, score in trial.scores:
+            self.report(candidate, epoch, score)
+        self.spent += trial.gradient_evaluations
+        self.end(candidate, ENDS[trial.status], trial.best_score)
+
+    def ask(self) -> Proposal:
+        """The next trial."""
         if not self._queue:
-            trial = self.optuna.ask()
-            candidate = Candidate(trial, self.study.space.suggest(trial), waiting=len(self._seeds))
-            self._queue.extend((candidate, seed) for seed in self._seeds)
-        candidate, seed = self._queue.popleft()
+            candidate = self._begin(None)
+            self._queue.extend(Proposal(candidate, seed) for seed in self._seeds)
         self.asked += 1
-        return candidate, self.study.config(candidate.point, seed)
+        return self._queue.popleft()
+
+    def _begin(self, point: Mapping[str, Value] | None) -> Candidate:
+        """The next candidate: at the given point, else at the planned or proposed one."""
+        index, self._begun = self._begun, self._begun + 1
+        if self._points is not None:
+            point = self._points[index] if point is None else point
+        if point is None:
+            self.optuna.sampler = _sampler(self._sampler, f"{self._seeds[0]}/{self.study.cell}/{index}")
+        else:
+            self.optuna.enqueue_trial(dict(point))
+        trial = self.optuna.ask()
+        return Candidate(index, trial, self.study.space.suggest(trial), waiting=len(self._seeds))
+
+    def config(self, proposal: Proposal) -> dict[str, Any]:
+        """The proposal's flat configuration."""
+        return self.study.config(proposal.candidate.point, proposal.seed)
 
     def report(self, candidate: Candidate, epoch: int, score: float) -> None:
         """Passes a validation on to Optuna, where a point is one trial."""
@@ -92,13 +170,24 @@ class CellStudy:
             candidate.worst = state
         if candidate.waiting:
             return
-        value = sum(candidate.scores) / len(candidate.scores) if candidate.worst is TrialState.COMPLETE else None
+        # fsum: the mean does not depend on the order in which the seeds ended.
+        mean = math.fsum(candidate.scores) / len(candidate.scores) if candidate.scores else None
+        value = mean if candidate.worst is TrialState.COMPLETE else None
         self.optuna.tell(candidate.trial, value, state=candidate.worst)
 
     def close(self) -> None:
         """Marks what is still running as failed, so that nothing stays RUNNING."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.optuna.tell(trial.number, state=TrialState.FAIL)
+
+
+ENDS = {
+    "finished": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+"""What Optuna is told of a trial that ended with this status."""
 
 
 class CellSearcher(Searcher):  # type: ignore[misc]
@@ -110,48 +199,115 @@ class CellSearcher(Searcher):  # type: ignore[misc]
     `suggested` holds when each trial was suggested, by its name.
     """
 
-    def __init__(self, studies: Sequence[StudySpec], sampler: str, seeds: Sequence[int], mode: str) -> None:
+    def __init__(
+        self,
+        studies: Sequence[StudySpec],
+        sampler: str,
+        seeds: Sequence[int],
+        mode: str,
+        *,
+        guard: Guard | None = None,
+        limit: Callable[[], float] = lambda: math.inf,
+        shares: Callable[[StudySpec], Share] = lambda study: Share(1, 0),
+        past: Sequence[PastTrial] = (),
+    ) -> None:
+        """Begins every study, or goes on with what is past.
+
+        Args:
+            guard: says which cells are closed.
+            limit: how many trials may be under way at once; asked before every suggestion.
+            shares: what a trial of a cell occupies.
+            past: the trials of earlier drivers of this sweep.
+
+        Raises:
+            StoreError: a past trial is not one of the studies.
+        """
         super().__init__(metric=None, mode=None)
         self.cells = {study.cell: CellStudy(study, sampler, seeds, mode) for study in studies}
+        self._guard = guard or Guard()
+        self._limit = limit
+        self._shares = {study.cell: shares(study) for study in studies}
         self._running: dict[str, tuple[CellStudy, Candidate]] = {}
-        self._names: dict[str, int] = {}
+        self._names: set[str] = set()
+        self._unfinished: deque[tuple[CellStudy, Proposal]] = deque()
         self.suggested: dict[str, datetime] = {}
+        self._restore(past)
+
+    def _restore(self, past: Sequence[PastTrial]) -> None:
+        unfinished = []
+        for cell, study in self.cells.items():
+            trials = [trial for trial in past if trial.cell == cell]
+            unfinished += [(study, proposal) for proposal in study.restore(trials)]
+            self._names.update(trial.name for trial in trials)
+        # In the order in which they began, and before all others: one at a time they were the last to begin.
+        self._unfinished.extend(sorted(unfinished, key=lambda each: _began(each[1])))
 
     @property
     def total_trials(self) -> int:
         """Trials of the whole sweep."""
         return sum(cell.size for cell in self.cells.values())
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial's configuration: `name`, `cell` and the flat configuration under `trial`."""
-        candidates = [cell for cell in self.cells.values() if cell.open]
-        if not candidates:
+    @property
+    def left(self) -> int:
+        """Trials that are still to be handed out."""
+        return len(self._unfinished) + sum(cell.size - cell.asked for cell in self.cells.values())
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration: `name`, `cell`, `candidate`, `attempt` (how often it began before),
+        `resources` and the flat configuration under `trial`; None where no more may be under way."""
+        while self._unfinished and self._refused(*self._unfinished[0]):
+            self._unfinished.popleft()  # it stays in the store as it is, for another resume
+        open_cells = [cell for cell in self.cells.values() if cell.open and not self._refused(cell)]
+        if not open_cells and not self._unfinished:
             return str(Searcher.FINISHED)
-        cell = min(candidates, key=lambda cell: (cell.spent, cell.asked))
-        candidate, flat = cell.ask()
-        self._running[trial_id] = (cell, candidate)
-        name = self._unique(trial_name(flat))
+        if len(self._running) >= self._limit():
+            return None
+        if self._unfinished:
+            return self._handed_out(trial_id, *self._unfinished.popleft())
+        cell = min(open_cells, key=lambda cell: (cell.spent, cell.asked))
+        return self._handed_out(trial_id, cell, cell.ask())
+
+    def _refused(self, cell: CellStudy, proposal: Proposal | None = None) -> bool:
+        name = None if proposal is None or proposal.past is None else proposal.past.name
+        return self._guard.against(cell.study.cell, name) is not None
+
+    def _handed_out(self, trial_id: str, cell: CellStudy, proposal: Proposal) -> dict[str, Any]:
+        self._running[trial_id] = (cell, proposal.candidate)
+        flat, past, share = cell.config(proposal), proposal.past, self._shares[cell.study.cell]
+        name = self._unique(trial_name(flat)) if past is None else past.name
+        self._guard.begin(cell.study.cell, name)
         self.suggested[name] = datetime.now(UTC)
-        return {"name": name, "cell": cell.study.cell, "trial": flat}
+        return {
+            "name": name,
+            "cell": cell.study.cell,
+            "candidate": proposal.candidate.index,
+            "attempt": 0 if past is None else past.attempt,
+            "resources": (share.cpu, share.gpu),
+            "trial": flat,
+        }
 
     def _unique(self, name: str) -> str:
-        self._names[name] = self._names.get(name, 0) + 1
-        return name if self._names[name] == 1 else f"{name}-{self._names[name]}"
+        later = (f"{name}-{number}" for number in itertools.count(2))
+        free = next(each for each in itertools.chain([name], later) if each not in self._names)
+        self._names.add(free)
+        return free
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        cell, candidate = self._running[trial_id]
-        if result["validated"]:
-            cell.report(candidate, result["epoch"], result["score"])
+        self._report(*self._running[trial_id], result)
+
+    def _report(self, cell: CellStudy, candidate: Candidate, result: Mapping[str, Any]) -> None:
+        for report in (*result.get("earlier", ()), result):
+            if report["validated"]:
+                cell.report(candidate, report["epoch"], report["score"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         cell, candidate = self._running.pop(trial_id)
-        if error or result is None:
+        if error or result is None or "status" not in result:
             cell.end(candidate, TrialState.FAIL, None)
             return
         cell.spent += result.get("gradient_evaluations", 0)
+        self._report(cell, candidate, result)
         if result["status"] == "running":
-            if result["validated"]:
-                cell.report(candidate, result["epoch"], result["score"])
             cell.end(candidate, TrialState.PRUNED, result["best_score"])
         elif result["status"] == "finished":
             cell.end(candidate, TrialState.COMPLETE, result["best_score"])
@@ -168,6 +324,11 @@ class CellSearcher(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore from; see `save`."""
+
+
+def _began(proposal: Proposal) -> tuple[datetime, int]:
+    assert proposal.past is not None
+    return proposal.past.started, proposal.candidate.index
 
 
 def _sampler(name: str, stream: str) -> optuna.samplers.BaseSampler:

@@ -1,11 +1,12 @@
 """The sections of a sweep file, each a frozen pydantic class whose fields say what they mean and how far they go."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
-from search.study import SpaceRecipe
+from search.study import Cell, SpaceRecipe
 from spaces.aliases import UPDATE_ALIASES
 from spaces.models import MODELS
 from spaces.nearest import did_you_mean
@@ -25,6 +26,18 @@ METRICS = tuple(f"{name}@{k}" for name in ("recall", "ndcg", "precision", "map")
 
 Names = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+AXES = ("dataset", "model", "objective", "update", "optimizer")
+"""The axes of a cell, as `resources.overrides` names their values."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a trial occupies: logical CPUs and a share of a GPU, or several whole ones."""
+
+    cpu: int
+    gpu: float
 
 
 class Section(BaseModel):
@@ -176,29 +189,95 @@ class GoalSection(Section):
         return metric
 
 
+def _share(gpu: float | None) -> float | None:
+    if gpu is not None and gpu > 1 and not float(gpu).is_integer():
+        raise ValueError(f"must be a share up to 1 or a whole number, but got {gpu}")
+    return gpu
+
+
+class TrialShare(Section):
+    """What the trials of one axis value occupy, where that differs; null leaves the sweep's own."""
+
+    cpu: Count | None = None
+    gpu: Annotated[float, Field(ge=0), AfterValidator(_share)] | None = None
+
+
 class ResourcesSection(Section):
     """What a trial occupies, and how many run at once."""
 
     cpu: Count = 1
     """CPUs of a trial, which are also its threads."""
-    gpu: Annotated[float, Field(ge=0)] = 0
+    gpu: Annotated[float, Field(ge=0), AfterValidator(_share)] = 0
     """Share of a GPU; 0.25 packs four trials on one."""
     max_concurrent: Count | Literal["auto"] = "auto"
-    """Most trials at once; `auto` for as many as the cluster holds."""
+    """Most trials at once; `auto` for as many as the cluster holds, growing and shrinking with it."""
+    overrides: Mapping[str, TrialShare] = {}
+    """Other shares for trials with an axis value, such as {model.freedom: {gpu: 0.5}}; of several that fit a cell the
+    last one counts."""
 
-    @field_validator("gpu")
+    @field_validator("overrides")
     @classmethod
-    def _check_gpu(cls, gpu: float) -> float:
-        if gpu > 1 and not gpu.is_integer():
-            raise ValueError(f"must be a share up to 1 or a whole number, but got {gpu}")
-        return gpu
+    def _check_axes(cls, overrides: Mapping[str, TrialShare]) -> Mapping[str, TrialShare]:
+        for key in overrides:
+            axis, _, value = key.partition(".")
+            if axis not in AXES or not value:
+                known = ", ".join(f"{each}.*" for each in AXES)
+                raise ValueError(f"must name axis values ({known}), but got {key!r}{did_you_mean(axis, AXES)}")
+        return overrides
+
+    def of(self, cell: Cell) -> Share:
+        """Return what a trial of the cell occupies."""
+        values = {axis: getattr(cell, axis) for axis in AXES}
+        cpu, gpu = self.cpu, self.gpu
+        for key, share in self.overrides.items():
+            axis, _, value = key.partition(".")
+            if values[axis] == value:
+                cpu = cpu if share.cpu is None else share.cpu
+                gpu = gpu if share.gpu is None else share.gpu
+        return Share(cpu, gpu)
 
 
 class CheckpointSection(Section):
-    """How often a trial's state is saved."""
+    """How often a trial's state is saved, and what stays of it."""
 
     every_epochs: Count = 5
-    keep: Count = 2
+    """Epochs from one checkpoint to the next: what a lost worker or driver costs a running trial at most."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Checkpoints that a running trial keeps; two at least, so that there is another where the last is damaged."""
+    ended: Literal["best", "all", "none"] = "best"
+    """Whose last checkpoint stays once the trial has ended: of each cell's best so far, of every trial, or of none."""
+
+
+class BudgetSection(Section):
+    """What a sweep may cost. Null is no limit; a limit that is reached ends the sweep with exit code 4."""
+
+    device_hours: Positive | None = None
+    """Device-hours of all trials together: then no trial begins, and running ones stop at their next checkpoint."""
+    wall_hours: Positive | None = None
+    """Hours since this start or resume of the sweep, with the same effect."""
+    trial_minutes: Positive | None = None
+    """Minutes of one trial: then it ends with what it has reached. One that reports nothing for so long has failed."""
+    per: Literal["study", "sweep"] = "study"
+    """Whether `amount` is for every study or for all together."""
+    unit: Literal["gradient_evaluations", "device_seconds", "trials"] = "gradient_evaluations"
+    """What `amount` counts."""
+    amount: Count | None = None
+    """Then no trial of the study (or sweep) begins, and running ones stop at their next checkpoint."""
+
+    @model_validator(mode="after")
+    def _check_used(self) -> "BudgetSection":
+        if self.amount is None and (self.per, self.unit) != ("study", "gradient_evaluations"):
+            raise ValueError("per and unit must be left out where amount is null, which has no use for them")
+        return self
+
+
+class WatchSection(Section):
+    """When a sweep says that something is wrong with what it runs on."""
+
+    stall_minutes: Positive = 30
+    """Without any result for so long, a sentence says so, with the cause where it can be known."""
+    disk_floor_gb: Annotated[float, Field(ge=0)] = 1
+    """Free space (1e9 bytes) of the store's disk below which trials stop at their next checkpoint; 0 for none."""
 
 
 class ProtocolsSection(Section):

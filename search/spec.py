@@ -13,6 +13,7 @@ from search.names import ConfigValue, digest
 from search.overrides import apply
 from search.sections import (
     AxesSection,
+    BudgetSection,
     CheckpointSection,
     DataSection,
     GoalSection,
@@ -23,6 +24,7 @@ from search.sections import (
     Section,
     SpaceSection,
     TrainSection,
+    WatchSection,
 )
 from search.spec_errors import sentence
 from search.study import Cell, StudySpec, check_combinations
@@ -30,6 +32,10 @@ from search.yaml_loader import MAX_BYTES, read
 from spaces.nearest import did_you_mean
 
 __all__ = ["SchedulerSection", "StudySpec", "SweepSpec", "builtin_sweeps", "cells", "load", "parse", "studies"]
+
+
+OPERATION = ("resources", "checkpoint", "budget", "watch")
+"""Sections that say how a sweep is run and not what it finds; a resume may change them."""
 
 
 class SweepSpec(Section):
@@ -44,6 +50,8 @@ class SweepSpec(Section):
     goal: GoalSection = GoalSection()
     resources: ResourcesSection = ResourcesSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    budget: BudgetSection = BudgetSection()
+    watch: WatchSection = WatchSection()
     protocols: ProtocolsSection = ProtocolsSection()
     store: str | None = None
     """Where results go; relative as for `data.root`. Null leaves it to the command."""
@@ -57,6 +65,7 @@ class SweepSpec(Section):
             raise ValueError(f"search.scheduler.grace_epochs: {rule}, but {got}")
         check_combinations(cells(self))
         self.space.recipe().check_keys(cells(self))
+        self._check_overrides()
         for study in studies(self):
             if self.search.sampler == "grid" and (continuous := study.space.continuous()):
                 rule = "a grid needs finitely many values of every hyperparameter"
@@ -64,10 +73,18 @@ class SweepSpec(Section):
                 raise ValueError(f"search.sampler: {rule}, but {continuous[0]} of {study.cell} is continuous; {remedy}")
         return self
 
+    def _check_overrides(self) -> None:
+        for key in self.resources.overrides:
+            axis, _, value = key.partition(".")
+            known = list(dict.fromkeys(str(getattr(cell, axis)) for cell in cells(self)))
+            if value not in known:
+                rule = f"must be one of the sweep's values of {axis}, {', '.join(known)}"
+                raise ValueError(f"resources.overrides.{key}: {rule}, but got {value!r}{did_you_mean(value, known)}")
+
     @property
     def digest(self) -> str:
-        """The SHA-256 in hex of what decides the numbers: not name, store, places, resources or checkpoints."""
-        content = self.model_dump(mode="json", exclude={"name", "store", "resources", "checkpoint"})
+        """The SHA-256 in hex of what decides the numbers: not name, places, resources, checkpoints, budgets."""
+        content = self.model_dump(mode="json", exclude={"name", "store", *OPERATION})
         del content["data"]["root"]
         if not content["space"]["settings"]:
             # A sweep without a key has the digest that it had before there was one; so for the next two.
@@ -95,9 +112,9 @@ def load(sweep: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
     if not isinstance(raw, dict):
         raise SpecError(f"{source}: a sweep must be a mapping of keys, but got {type(raw).__name__}")
     if is_path:
-        raw = _with_absolute_paths(raw, path.absolute().parent)
+        raw = with_absolute_paths(raw, path.absolute().parent)
     changed, origins = apply(raw, overrides, SweepSpec)
-    return parse(_with_absolute_paths(changed, Path.cwd()), source, origins)
+    return parse(with_absolute_paths(changed, Path.cwd()), source, origins)
 
 
 def parse(raw: Mapping[str, object], source: str = "the sweep", origins: Mapping[str, str] | None = None) -> SweepSpec:
@@ -172,7 +189,8 @@ def _base_config(spec: SweepSpec, cell: Cell) -> dict[str, ConfigValue]:
     }
 
 
-def _with_absolute_paths(raw: Mapping[str, object], folder: Path) -> dict[str, object]:
+def with_absolute_paths(raw: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Return a sweep's mapping with the paths in it taken from a folder."""
     changed = dict(raw)
     if isinstance(data := raw.get("data"), dict) and isinstance(root := data.get("root"), str):
         changed["data"] = {**data, "root": _absolute(root, folder)}

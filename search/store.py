@@ -14,11 +14,11 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from pyarrow import fs
 from search.errors import StoreError
 from search.schema import (
     VIEWS,
+    NewerSchemaError,
     check_version,
     columns,
     nearest,
@@ -51,23 +52,24 @@ class Store:
     """A result store at a local folder, an s3:// or a gs:// address.
 
     `create` makes a missing store and checks that it can be written; without it a missing store is a StoreError.
+    `named` is the root without credentials, for messages.
     `filesystem` reads `root` as a path on that file system instead (an object store with credentials of its own).
     """
 
     def __init__(self, root: str | Path, *, create: bool = False, filesystem: fs.FileSystem | None = None) -> None:
         self.root, self._base, self._files = _locate(root, filesystem)
         self._local = isinstance(self._files, fs.LocalFileSystem)
-        self._named = _without_secrets(self.root)
+        self.named = _without_secrets(self.root)
         self._made: set[str] = set()  # folders that are there: making one costs an object store several requests
         self._last_written = datetime.min.replace(tzinfo=UTC)
         with self._reported("opened"):
             found = self._files.get_file_info(self._base).type
         if found == fs.FileType.File:
-            raise StoreError(f"the result store must be a folder, but {self._named} is a file")
+            raise StoreError(f"the result store must be a folder, but {self.named} is a file")
         if create:
             self._check_writable()
         elif found == fs.FileType.NotFound:
-            raise StoreError(f"there is no result store at {self._named}")
+            raise StoreError(f"there is no result store at {self.named}")
 
     def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Adds the rows as one part that is on the disk when this returns, or raises StoreError and adds nothing.
@@ -84,7 +86,8 @@ class Store:
         """The rows of a view, each once, of one sweep or of all; without rows the columns still stand.
 
         Views: those of `schema.VIEWS`. The order is that of the view's identity, numbers ascending, texts as they were
-        first written. A part that is damaged, or of a newer schema, is a StoreError that names it.
+        first written. A damaged part is passed over with a `DamagedPart` warning that names it, and never deleted; one
+        of a newer schema is a StoreError.
         """
         if view not in VIEWS:
             raise StoreError(f"the result store has no view `{view}`{nearest(view, VIEWS)}")
@@ -108,9 +111,9 @@ class Store:
         if name is None and starts:
             return starts[-1]
         if name is None:
-            raise StoreError(f"the result store {self._named} holds no sweep yet")
+            raise StoreError(f"the result store {self.named} holds no sweep yet")
         if name not in starts:
-            raise StoreError(f"the result store {self._named} has no sweep `{name}`{nearest(name, set(starts))}")
+            raise StoreError(f"the result store {self.named} has no sweep `{name}`{nearest(name, set(starts))}")
         return name
 
     def claim(self, name: str) -> str:
@@ -135,9 +138,10 @@ class Store:
             return 0
         with self._reported("compacted"):
             try:
-                merged = self._read(table, parts)
+                merged, damaged = self._read(table, parts)
             except FileNotFoundError:
                 return 0
+            parts = [part for part in parts if part not in damaged]
             self._add_part(last_rows(merged, view.identity), table)
             for part in parts:
                 with suppress(FileNotFoundError):
@@ -158,7 +162,7 @@ class Store:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"the result store {self._named} cannot be {done}: {_reason(error)}") from error
+            raise StoreError(f"the result store {self.named} cannot be {done}: {_reason(error)}") from error
 
     def _check_writable(self) -> None:
         with self._reported("written"):
@@ -203,7 +207,7 @@ class Store:
         tokens = {path.rpartition("/")[2] for path in self._listed(claim)}
         if token not in tokens:
             raise StoreError(
-                f"the result store {self._named} cannot reserve names: it does not list what was just written"
+                f"the result store {self.named} cannot reserve names: it does not list what was just written"
             )
         if tokens != {token}:
             time.sleep(int(token[:4], 16) / 2**17)  # up to half a second, or those who met would meet at the next name
@@ -237,40 +241,78 @@ class Store:
             while True:
                 earlier, parts = parts, list(self._parts(table))
                 try:
-                    return self._read(table, parts, wanted)
+                    rows, damaged = self._read(table, parts, wanted)
+                    for part, reason in damaged.items():
+                        warnings.warn(DamagedPart(part, reason), stacklevel=4)
+                    return rows
                 except FileNotFoundError:
                     # A compaction took a part after it was listed; where it is listed again, that is not the reason.
                     if parts == earlier:
                         raise
 
-    def _read(self, table: str, parts: Sequence[str], wanted: Any = None) -> pa.Table:
+    def _read(self, table: str, parts: Sequence[str], wanted: Any = None) -> tuple[pa.Table, dict[str, str]]:
+        """The rows of the sound parts, and the damaged ones, each with the reason."""
+        try:
+            return self._read_all(table, parts, wanted), {}
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException):
+            # It may be a part, or the way to it.
+            reasons = {part: self._damage(table, part) for part in parts}
+            damaged = {part: reason for part, reason in reasons.items() if reason is not None}
+            if not damaged:
+                raise
+            return self._read_all(table, [part for part in parts if part not in damaged], wanted), damaged
+
+    def _read_all(self, table: str, parts: Sequence[str], wanted: Any) -> pa.Table:
         schema = reading_schema(table)
         if not parts:
             return schema.empty_table()
         with ThreadPoolExecutor(8) as pool:
             fragments = list(pool.map(lambda part: self._fragment(table, part), parts))
-        try:
-            return ds.FileSystemDataset(fragments, schema, _PARQUET, self._files).to_table(filter=wanted)
-        except (OSError, pa.ArrowException):
-            for fragment in fragments:
-                _on_part(fragment.path, partial(fragment.to_table, schema=schema))
-            raise
+        return ds.FileSystemDataset(fragments, schema, _PARQUET, self._files).to_table(filter=wanted)
 
     def _fragment(self, table: str, part: str) -> ds.ParquetFileFragment:
         fragment = _PARQUET.make_fragment(part, self._files)
-        metadata = _on_part(part, lambda: fragment.physical_schema.metadata)
-        _on_part(part, lambda: check_version(table, metadata))
+        _check_part(table, part, fragment.physical_schema.metadata)
         return fragment
 
+    def _damage(self, table: str, part: str) -> str | None:
+        """What is wrong with a part whose bytes can be had; None for nothing.
 
-def _on_part(part: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns; its errors name the part, except that a vanished part stays a FileNotFoundError."""
+        Raises:
+            OSError: its bytes cannot be had, which is no fault of the part.
+        """
+        with self._files.open_input_file(part) as file:
+            content = file.read_buffer()
+        try:
+            rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+            _check_part(table, part, rows.schema.metadata)
+        except (OSError, pa.ArrowException) as error:
+            return _reason(error)
+        return None
+
+
+class DamagedPart(UserWarning):
+    """A part of the result store cannot be read; its rows are missing until it is replaced or removed."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"the part {part} of the result store is damaged and passed over: {reason}")
+
+
+def _check_part(table: str, part: str, metadata: Mapping[bytes, bytes] | None) -> None:
+    """Returns if a part is of this table and not of a newer schema.
+
+    Raises:
+        StoreError: it is of a newer schema.
+        pa.ArrowInvalid: it is no part of the table.
+    """
     try:
-        return read()
-    except FileNotFoundError:
-        raise
-    except (OSError, pa.ArrowException, StoreError) as error:
-        raise StoreError(f"the part {part} of the result store cannot be read: {_reason(error)}") from error
+        check_version(table, metadata)
+    except NewerSchemaError as error:
+        raise StoreError(f"the part {part} of the result store cannot be read: {error}") from None
+    except StoreError as error:
+        raise pa.ArrowInvalid(str(error)) from None
 
 
 def _reason(error: Exception) -> str:

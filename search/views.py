@@ -16,13 +16,16 @@ def keeps_attempts(identity: Sequence[str], table: str) -> bool:
 
 
 def last_rows(rows: pa.Table, identity: Sequence[str]) -> pa.Table:
-    """One row per identity: the highest attempt's last written one; of two written at once the one that is final."""
+    """One row per identity: the highest attempt's; of these one that is final, and of these the last written.
+
+    A row that calls its trial running never comes after one that does not; by the clock it may seem to.
+    """
     if not len(rows):
         return rows
     group = _group(rows, identity)
     precedence = [rows["written"].cast(pa.int64())]
     if "status" in rows.column_names:
-        precedence.insert(0, pc.not_equal(rows["status"], "running").cast(pa.int64()))
+        precedence.append(pc.not_equal(rows["status"], "running").cast(pa.int64()))
     if "attempt" in rows.column_names:
         precedence.append(rows["attempt"])
     order = np.lexsort((*(each.fill_null(-1).to_numpy() for each in precedence), group))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 from rich.console import Console
@@ -15,7 +15,20 @@ StoreOption = Annotated[
     str | None,
     typer.Option("--store", help=f"The result store. Default: $RECSWEEP_STORE, else ./{DEFAULT_STORE}.", metavar="DIR"),
 ]
+AddressOption = Annotated[str | None, typer.Option("--address", help="Join the Ray cluster at this address.")]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure-cluster", help="Use a cluster on a network even where it lets anyone in.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output.")]
 SweepArgument = Annotated[str | None, typer.Argument(help="Name of a sweep in the store; default: the latest one.")]
+
+
+class Joining(TypedDict):
+    """How a command reaches its cluster, as the functions of the package take it."""
+
+    address: str | None
+    insecure: bool
+    verbose: bool
 
 
 def open_store(given: str | None, *, from_spec: str | None = None, create: bool = False) -> Store:
@@ -24,7 +37,12 @@ def open_store(given: str | None, *, from_spec: str | None = None, create: bool 
     Raises:
         StoreError: it is missing, or cannot be written where it must be.
     """
-    return Store(given or from_spec or os.environ.get("RECSWEEP_STORE") or DEFAULT_STORE, create=create)
+    return Store(store_place(given, from_spec=from_spec), create=create)
+
+
+def store_place(given: str | None, *, from_spec: str | None = None) -> str:
+    """Where a command's store is, as `open_store` finds it."""
+    return given or from_spec or os.environ.get("RECSWEEP_STORE") or DEFAULT_STORE
 
 
 def console() -> Console:

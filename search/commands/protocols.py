@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from search.commands.options import StoreOption, SweepArgument, console, open_store
+from search.commands.options import (
+    AddressOption,
+    InsecureOption,
+    Joining,
+    StoreOption,
+    SweepArgument,
+    VerboseOption,
+    console,
+    open_store,
+)
 from search.errors import SearchError
-from search.report.wording import duration, plural
+from search.history import stored_spec
 from search.sections import ProtocolsSection
 from search.spec import SweepSpec
 from search.spec_errors import sentence
 from search.store import Store
+from search.wording import duration, plural
 from trainables.protocols.config import GeneralisationConfig, LandscapeConfig, RobustnessConfig
 
 if TYPE_CHECKING:
@@ -24,8 +34,6 @@ CellOption = Annotated[
     list[str] | None, typer.Option("--cell", help="Only this cell, as `best` names it; may be repeated.")
 ]
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Training seeds with commas between: 996,997.")]
-AddressOption = Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output.")]
 
 
 def robustness(
@@ -38,6 +46,7 @@ def robustness(
         list[str] | None, typer.Option("--corruption", help="Only this corruption; may be repeated. Default: all.")
     ] = None,
     address: AddressOption = None,
+    insecure: InsecureOption = False,
     verbose: VerboseOption = False,
 ) -> int:
     """Judge each cell's best configuration under corrupted features and embeddings."""
@@ -47,7 +56,8 @@ def robustness(
         {"draws": ("--draws", draws), "corruptions": ("--corruption", corruptions or None)},
     )
     chosen = spec.protocols.model_copy(update={**_NOTHING, "robustness": settings})
-    return _run(results, name, chosen, cells, seeds, address=address, verbose=verbose)
+    joining = Joining(address=address, insecure=insecure, verbose=verbose)
+    return measure_and_print(results, name, chosen, joining, cells=cells, seeds=_seeds(seeds)).exit_code
 
 
 def generalise(
@@ -57,13 +67,15 @@ def generalise(
     seeds: SeedsOption = None,
     vary: Annotated[str | None, typer.Option(help="What the seeds change: both, split or init. Default: both.")] = None,
     address: AddressOption = None,
+    insecure: InsecureOption = False,
     verbose: VerboseOption = False,
 ) -> int:
     """Train each cell's best configuration again over seeds and random splits, and compare with descent."""
     results, name, spec = _stored(store, sweep)
     settings = _changed(spec.protocols.generalisation or GeneralisationConfig(), {"vary": ("--vary", vary)})
     chosen = spec.protocols.model_copy(update={**_NOTHING, "generalisation": settings})
-    return _run(results, name, chosen, cells, seeds, address=address, verbose=verbose)
+    joining = Joining(address=address, insecure=insecure, verbose=verbose)
+    return measure_and_print(results, name, chosen, joining, cells=cells, seeds=_seeds(seeds)).exit_code
 
 
 def landscape(
@@ -72,12 +84,14 @@ def landscape(
     cells: CellOption = None,
     seeds: SeedsOption = None,
     address: AddressOption = None,
+    insecure: InsecureOption = False,
     verbose: VerboseOption = False,
 ) -> int:
     """Measure the loss around each cell's best configuration once trained, and how sharp its minimum is."""
     results, name, spec = _stored(store, sweep)
     chosen = spec.protocols.model_copy(update={**_NOTHING, "landscape": spec.protocols.landscape or LandscapeConfig()})
-    return _run(results, name, chosen, cells, seeds, address=address, verbose=verbose)
+    joining = Joining(address=address, insecure=insecure, verbose=verbose)
+    return measure_and_print(results, name, chosen, joining, cells=cells, seeds=_seeds(seeds)).exit_code
 
 
 _NOTHING: Mapping[str, None] = {"robustness": None, "generalisation": None, "landscape": None}
@@ -86,7 +100,7 @@ _NOTHING: Mapping[str, None] = {"robustness": None, "generalisation": None, "lan
 def _stored(store: str | None, sweep: str | None) -> tuple[Store, str, SweepSpec]:
     results = open_store(store)
     name = results.resolve(sweep)
-    return results, name, SweepSpec.model_validate_json(results.frame("sweeps", name).iloc[-1]["spec_json"])
+    return results, name, stored_spec(results, name)
 
 
 def _changed(settings: SomeSettings, options: Mapping[str, tuple[str, object]]) -> SomeSettings:
@@ -118,30 +132,14 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     return seeds
 
 
-def _run(
-    store: Store,
-    sweep: str,
-    protocols: ProtocolsSection,
-    cells: Sequence[str] | None,
-    seeds: str | None,
-    *,
-    address: str | None,
-    verbose: bool,
-) -> int:
-    return measure_and_print(
-        store, sweep, protocols, cells=cells, seeds=_seeds(seeds), address=address, verbose=verbose
-    ).exit_code
-
-
 def measure_and_print(
     store: Store,
     sweep: str,
     protocols: ProtocolsSection,
+    joining: Joining,
     *,
     cells: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    address: str | None = None,
-    verbose: bool = False,
 ) -> "ProtocolOutcome":
     """Runs the protocols with a line for every unit, then prints their main figures and how it ended."""
     from search.protocols.runner import run_protocols
@@ -155,8 +153,7 @@ def measure_and_print(
         protocols,
         cells=cells,
         seeds=seeds,
-        address=address,
-        verbose=verbose,
+        **joining,
         on_unit=lambda end: screen.print(unit_line(end), highlight=False, markup=False, soft_wrap=True),
     )
     print_figures(screen, store, sweep, tuple(protocols.given()), cells)
@@ -165,5 +162,5 @@ def measure_and_print(
     if outcome.interrupted:
         screen.print("Interrupted; what was measured is in the store, and the same command measures the rest.")
     else:
-        screen.print(f"Next: recsweep report {sweep} --store {store.root}", soft_wrap=True)
+        screen.print(f"Next: recsweep report {sweep} --store {store.named}", soft_wrap=True)
     return outcome

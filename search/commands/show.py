@@ -1,10 +1,11 @@
-"""The command `show`: what can be swept, from the registries of spaces."""
+"""The command `show`: what can be swept, from the registries of spaces, and manifests of clusters to sweep it on."""
 
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
+from search.cluster.manifests import MANIFESTS, manifest
 from search.commands.options import console
 from search.errors import SearchError
 from search.spec import builtin_sweeps
@@ -26,8 +27,8 @@ REGISTRIES: dict[str, dict[str, Row]] = {
 TOPICS = (*REGISTRIES, "spaces", "presets", "sweeps")
 
 
-def show(topic: Annotated[str, typer.Argument(help=", ".join(TOPICS))]) -> int:
-    """Show what can be swept: entries with defaults, ranges and sources."""
+def show(topic: Annotated[str, typer.Argument(help=", ".join((*TOPICS, *MANIFESTS)))]) -> int:
+    """Show what can be swept, with defaults, ranges and sources, or a file that starts a cluster to sweep it on."""
     screen = console()
     if topic in REGISTRIES:
         screen.print(_entries(topic, REGISTRIES[topic]))
@@ -40,9 +41,13 @@ def show(topic: Annotated[str, typer.Argument(help=", ".join(TOPICS))]) -> int:
     elif topic == "sweeps":
         for name in builtin_sweeps():
             screen.print(name)
+    elif topic in MANIFESTS:
+        # Not through the screen, which would wrap long lines.
+        typer.echo(manifest(topic), nl=False)
     else:
+        known = (*TOPICS, *MANIFESTS)
         raise SearchError(
-            f"show must be given one of {', '.join(TOPICS)}, but got {topic!r}{did_you_mean(topic, TOPICS)}"
+            f"show must be given one of {', '.join(known)}, but got {topic!r}{did_you_mean(topic, known)}"
         )
     return 0
 

@@ -1,17 +1,40 @@
-"""Commands that run sweeps or say what one will cost: launch, plan, status."""
+"""Commands that run sweeps or say what one will cost: launch, resume, plan, status."""
 
 import json
+import os
+import sys
 import time
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 import yaml
+from rich.console import Console
 from rich.table import Column, Table
 
-from search.commands.options import StoreOption, SweepArgument, console, open_store
+from search.commands.options import (
+    AddressOption,
+    InsecureOption,
+    Joining,
+    StoreOption,
+    SweepArgument,
+    VerboseOption,
+    console,
+    open_store,
+    store_place,
+)
+from search.commands.supervised import BROKEN, Tell, supervised
+from search.history import stored_spec
 from search.plan import Count, Estimate, Plan, Prediction
 from search.spec import SweepSpec, load
 from search.store import Store
+from search.wording import plural
+
+if TYPE_CHECKING:
+    from search.driver import Hooks, Outcome
+
+    Follow: TypeAlias = Callable[[SweepSpec], Hooks]
 
 SpecArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in sweep.", metavar="SWEEP")]
 Overrides = Annotated[
@@ -23,42 +46,151 @@ def launch(
     sweep: SpecArgument,
     overrides: Overrides = None,
     store: StoreOption = None,
-    address: Annotated[str | None, typer.Option(help="Join the Ray cluster at this address.")] = None,
+    address: AddressOption = None,
+    submit: Annotated[
+        str | None,
+        typer.Option(help="Send the sweep to the cluster with this Jobs API address, and return.", metavar="URL"),
+    ] = None,
+    max_gpu_hours: Annotated[float | None, typer.Option(help="The same as budget.device_hours=HOURS.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done: the same as plan.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own output.")] = False,
+    insecure: InsecureOption = False,
+    verbose: VerboseOption = False,
 ) -> int:
     """Run a sweep to its end; every result goes to the store as it happens."""
-    spec = load(sweep, overrides or ())
+    hours = [] if max_gpu_hours is None else [f"budget.device_hours={max_gpu_hours}"]
+    spec = load(sweep, [*(overrides or ()), *hours])
     if dry_run:
         return _print_plan(spec)
-    results = open_store(store, from_spec=spec.store, create=True)
-    from search import driver
-    from search.live import LiveView
+    if submit is not None:
+        return _submit(submit, spec, store_place(store, from_spec=spec.store), insecure=insecure)
 
-    screen = console()
-    with LiveView(screen, spec) as view:
-        outcome = driver.run(spec, results, address=address, verbose=verbose, on_change=view.update)
+    joining = Joining(address=address, insecure=insecure, verbose=verbose)
+
+    def work(follow: "Follow") -> "Outcome":
+        from search import driver
+
+        results = open_store(store, from_spec=spec.store, create=True)
+        return driver.run(spec, results, **joining, hooks=follow(spec))
+
+    return _drive(work, lambda: open_store(store, from_spec=spec.store), joining)
+
+
+def resume(
+    sweep: Annotated[str, typer.Argument(help="Name of a sweep in the store.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Changes to resources, checkpoint, budget, watch or data.root.", metavar="[KEY=VALUE]..."),
+    ] = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on even if code, libraries or data have changed since.")
+    ] = False,
+    insecure: InsecureOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Go on with a sweep after any interruption: nothing that ended is run again, what ran goes on."""
+
+    joining = Joining(address=address, insecure=insecure, verbose=verbose)
+
+    def work(follow: "Follow") -> "Outcome":
+        from search import driver
+        from search.resume import read_past
+
+        results = open_store(store)
+        past = read_past(results, sweep, overrides or ())
+        return driver.resume(
+            results,
+            sweep,
+            overrides or (),
+            accept_changes=accept_changes,
+            **joining,
+            hooks=driver.Hooks() if past.complete else follow(past.spec),
+        )
+
+    return _drive(work, lambda: open_store(store), joining)
+
+
+def _drive(work: "Callable[[Follow], Outcome]", results: Callable[[], Store], joining: Joining) -> int:
+    """Runs a driver in a child process, with a live view, and says how it ended; then the sweep's protocols."""
+
+    def child(tell: Tell) -> int:
+        from search.driver import Hooks
+        from search.live import LiveView
+
+        screen = console()
+        with ExitStack() as stack:
+
+            def follow(spec: SweepSpec) -> "Hooks":
+                view = stack.enter_context(LiveView(screen, spec))
+                return Hooks(on_name=tell, on_change=view.update, on_message=view.say, on_lost=_leave)
+
+            outcome = work(follow)
+        return _told(outcome, results(), screen, joining)
+
+    return supervised(child)
+
+
+def _leave() -> None:
+    """Ends the process from any thread, where the cluster is lost and Tune waits for it."""
+    print("recsweep: the sweep is broken off; recsweep resume goes on with it", file=sys.stderr, flush=True)
+    os._exit(BROKEN)
+
+
+def _told(outcome: "Outcome", results: Store, screen: Console, joining: Joining) -> int:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
-    screen.print(
-        f"Sweep {outcome.sweep}: {counts or 'no trial ran'} in {_duration(outcome.seconds)}; store {results.root}"
-    )
-    if outcome.interrupted:
-        missing = outcome.planned - sum(outcome.counts.values())
-        screen.print(f"Interrupted with {missing} trials not begun; everything that was measured is in the store.")
+    head = f"Sweep {outcome.sweep}: {counts or 'no trial ran'}"
+    if outcome.idle:
+        screen.print(f"{head}; it is complete, and nothing is left to search; store {results.named}", soft_wrap=True)
+    else:
+        screen.print(f"{head} in {_duration(outcome.seconds)}; store {results.named}", soft_wrap=True)
+    if outcome.unwritten is not None:
+        screen.print(
+            f"Broken off: the last rows could not be stored ({outcome.unwritten}). Trials get them back from their "
+            f"checkpoints: recsweep resume {outcome.sweep} --store {results.named} goes on.",
+            soft_wrap=True,
+        )
         return outcome.exit_code
+    if not outcome.complete:
+        why = f": {outcome.reason}" if outcome.reason else ""
+        screen.print(
+            f"{STOPPED.get(outcome.kind or '', 'Interrupted')} with {plural(outcome.left, 'trial')} to go{why}. "
+            f"{outcome.spent}. Everything that was measured is in the store; "
+            f"recsweep resume {outcome.sweep} --store {results.named} goes on.",
+            soft_wrap=True,
+        )
+        return outcome.exit_code
+    spec = stored_spec(results, outcome.sweep)
     if spec.protocols.given():
-        return _measure(results, outcome.sweep, spec, outcome.exit_code, address=address, verbose=verbose)
-    screen.print(f"Next: recsweep report {outcome.sweep} --store {results.root}")
+        return _measure(results, outcome.sweep, spec, outcome.exit_code, joining)
+    if outcome.idle:
+        return 0
+    screen.print(f"Next: recsweep report {outcome.sweep} --store {results.named}", soft_wrap=True)
     return outcome.exit_code
 
 
-def _measure(store: Store, sweep: str, spec: SweepSpec, code: int, *, address: str | None, verbose: bool) -> int:
+STOPPED = {"budget": "Stopped by budget", "broken": "Broken off", "stop": "Stopped on request"}
+
+
+def _submit(url: str, spec: SweepSpec, place: str, *, insecure: bool) -> int:
+    from search.cluster import jobs
+
+    job = jobs.submit(url, spec, place, insecure=insecure)
+    console().print(
+        f"Sent as job {job} to {url}; its store is {place}, as the cluster sees it. "
+        f"Follow it with recsweep status or recsweep logs {spec.name} --submit {url}",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _measure(store: Store, sweep: str, spec: SweepSpec, code: int, joining: Joining) -> int:
     """Runs the sweep file's protocols on what the search found; returns the exit code of both together."""
     from search.commands.protocols import measure_and_print
     from search.errors import StoreError
 
     try:
-        measured = measure_and_print(store, sweep, spec.protocols, address=address, verbose=verbose)
+        measured = measure_and_print(store, sweep, spec.protocols, joining)
     except StoreError as error:
         if code == 0:
             raise

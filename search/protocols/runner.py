@@ -13,8 +13,9 @@ from search.protocols.task import Measured, measure
 from search.protocols.units import Unit, make_units, missing_units, settings_digest
 from search.report.frames import read_frames
 from search.sections import ProtocolsSection
-from search.spec import SweepSpec
+from search.spec import SweepSpec, studies
 from search.store import Store
+from search.study import Cell
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
@@ -80,6 +81,7 @@ def run_protocols(
     cells: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     address: str | None = None,
+    insecure: bool = False,
     verbose: bool = False,
     on_unit: OnUnit | None = None,
 ) -> ProtocolOutcome:
@@ -94,6 +96,7 @@ def run_protocols(
         seeds: training seeds of all protocols that are given; None for the sections' own, and where these leave it
             open those of the search.
         address: of a running Ray cluster; None starts one on this machine.
+        insecure: joins a cluster on a network even where it lets anyone in.
         on_unit: hears of the end of every unit.
 
     Raises:
@@ -111,9 +114,9 @@ def run_protocols(
     interrupted = False
     if missing:
         bundles = _load(missing)
-        with cluster.connection(spec, address, verbose=verbose) as resources:
+        with cluster.connection(spec, address, verbose=verbose, insecure=insecure):
             try:
-                for end in _ends(store, sweep, missing, bundles, spec, cluster.concurrency(spec, resources)):
+                for end in _ends(store, sweep, missing, bundles, spec):
                     ends.append(end)
                     if on_unit is not None:
                         on_unit(end)
@@ -154,22 +157,25 @@ def _load(units: Sequence[Unit]) -> dict[str, DataBundle]:
 
 
 def _ends(
-    store: Store, sweep: str, units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec, concurrency: int
+    store: Store, sweep: str, units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec
 ) -> Iterator[UnitEnd]:
-    """Runs the units, at most `concurrency` at once, and yields each end once its rows are in the store."""
+    """Runs the units, as many at once as the cluster holds, and yields each end once its rows are in the store."""
     import ray
 
-    wanted = Resources(spec.resources.cpu, spec.resources.gpu)
-    task = ray.remote(num_cpus=wanted.cpu, num_gpus=wanted.gpu, max_retries=WORKER_LOSSES)(measure)
+    capacity = cluster.Capacity(spec, studies(spec))
+    task = ray.remote(max_retries=WORKER_LOSSES)(measure)
     shared = {name: ray.put(bundle) for name, bundle in bundles.items()}
     waiting = list(reversed(units))
     running: dict[Any, tuple[Unit, float]] = {}
     number = 0
     try:
         while waiting or running:
-            while waiting and len(running) < concurrency:
+            while waiting and len(running) < capacity.limit():
                 unit = waiting.pop()
-                reference = task.remote(unit, None if unit.own_split else shared[unit.dataset], wanted)
+                share = spec.resources.of(Cell(*unit.cell.split("/")))
+                placed = task.options(num_cpus=share.cpu, num_gpus=share.gpu)
+                bundle = None if unit.own_split else shared[unit.dataset]
+                reference = placed.remote(unit, bundle, Resources(share.cpu, share.gpu))
                 running[reference] = (unit, time.monotonic())
             (ended,), _ = ray.wait(list(running), num_returns=1)
             unit, begun = running.pop(ended)

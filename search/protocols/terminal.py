@@ -8,7 +8,8 @@ from rich.table import Table
 
 from search.protocol_tables import generalisation_table, landscape_table, robustness_table
 from search.protocols.runner import UnitEnd
-from search.report.wording import (
+from search.store import Store
+from search.wording import (
     NONE,
     duration,
     missing,
@@ -20,7 +21,6 @@ from search.report.wording import (
     span,
     with_deviation,
 )
-from search.store import Store
 
 
 def unit_line(end: UnitEnd) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from search import candidates
 from search.report.frames import Readable, SweepFrames, read_frames
-from search.report.wording import number
+from search.wording import number
 
 AXES = ("model", "objective", "update", "optimizer")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from search import wording
 from search.comparison import COST_UNITS, Comparison
-from search.report import wording
 from search.report.comparison_figures import band_charts, curve_charts
 from search.report.page import render_page, version, write_atomically
 from search.report.tables import Column, Table

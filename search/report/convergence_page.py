@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from search import wording
 from search.convergence_curves import SHARES, Convergence
-from search.report import wording
 from search.report.chart import Chart, Panels, Series, chart, label, series, slug, translucent
 from search.report.page import render_page, version, write_atomically
 from search.report.section import Section

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from search.report import wording
+from search import wording
 from search.report.chart import REST, Chart, Series, chart, label, series, slug, translucent
 from search.report.frames import SweepFrames
 

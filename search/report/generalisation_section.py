@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
+from search import wording
 from search.arms import BASE_ARM
 from search.protocol_tables import generalisation_table
-from search.report import wording
 from search.report.chart import Panels, Series, chart, label, series, slug, translucent
 from search.report.frames import SweepFrames
 from search.report.measured import diverged, measurements, named, outdated, tasks

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from search.report import wording
+from search import wording
 from search.report.chart import Chart, Panels, Scale, chart, label, series, slug
 from search.report.frames import SweepFrames
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from search import wording
 from search.protocol_tables import landscape_table
-from search.report import wording
 from search.report.frames import SweepFrames
 from search.report.landscape_figures import landscape_panels
 from search.report.measured import measurements, named, outdated, tasks

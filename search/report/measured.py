@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from search.report import wording
+from search import wording
 from search.report.best import best_configurations
 from search.report.frames import SweepFrames
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from search.report import wording
+from search import wording
 from search.report.chart import BEST, MIDDLE, REST, Chart, Series, chart, label, slug
 from search.report.frames import SweepFrames
 

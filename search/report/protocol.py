@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from search.report import wording
+from search import wording
 from search.report.frames import SweepFrames
 from search.report.tables import Column, Table
 

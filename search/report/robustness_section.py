@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from search import wording
 from search.protocol_tables import robustness_table
-from search.report import wording
 from search.report.frames import SweepFrames
 from search.report.measured import diverged, measurements, named, ordered_levels, outdated, tasks
 from search.report.robustness_figures import robustness_panels

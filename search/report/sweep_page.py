@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from search.report import wording
+from search import wording
 from search.report.best import RULE, best_configurations, best_of_data_sets, best_sweep
 from search.report.figures import curve_charts, history_charts
 from search.report.frames import Readable, SweepFrames, read_frames

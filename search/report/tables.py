@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from search.report import wording
+from search import wording
 from search.report.best import AXES, best_of_data_sets, describe_values, tuned_values
 from search.report.frames import SweepFrames
 

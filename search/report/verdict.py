@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from search import wording
 from search.arms import BASE_ARM
-from search.report import wording
 from search.report.best import best_of_data_sets, rank_configurations
 from search.report.frames import SweepFrames
 

@@ -1,6 +1,7 @@
 """A real result store with made-up sweeps in it, for the tests that read results rather than produce them."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -48,6 +49,7 @@ class SweepWriter:
         self.clock = START
         self.rng = np.random.default_rng(7)
         self.written: set[str] = set()
+        self.candidates = Counter[str]()
         self.add("sweeps", [self._start()])
 
     @property
@@ -89,6 +91,7 @@ class SweepWriter:
         self.clock += timedelta(seconds=seconds + 1)
         row: dict[str, object] = {
             **{"sweep": self.name, "trial": name, "attempt": 0, "cell": cell, "dataset": study.dataset},
+            **{"candidate": self.candidates[cell]},
             **{"model": study.model, "objective": study.objective, "update": study.update},
             **{"optimizer": study.optimizer, "data_digest": f"digest of {study.dataset}", "seed": seed},
             **{"status": status, "config_json": json.dumps(config), "metric": self.spec["goal"]["metric"]},
@@ -98,6 +101,7 @@ class SweepWriter:
             **{"device": "NVIDIA H200", "worker": "trainer-1:4711", "started": started, "ended": self.clock},
             **columns,
         }
+        self.candidates[cell] += 1
         self.add("trials", [row])
         self._add_params(study, name, {key: config[key] for key in study.space.parameters})  # type: ignore[misc]
         if score is not None and np.isfinite(score):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from search.cluster import concurrency
+from search.cluster import Capacity
 from search.errors import SpecError
 from search.plan import Estimate
 from search.preparation import (
@@ -218,7 +218,9 @@ def test_the_time_to_start_is_added_to_a_prediction() -> None:
 def test_as_many_trials_run_at_once_as_the_cluster_holds(
     resources: dict[str, Any], cluster: dict[str, float], trials: int
 ) -> None:
-    assert concurrency(sweep(resources=resources), cluster) == trials
+    spec = sweep(resources=resources)
+    nodes = [{"Alive": True, "Resources": cluster}]
+    assert Capacity(spec, studies(spec), nodes=lambda: nodes).limit() == trials
 
 
 def test_at_least_one_trial_runs_at_once_on_this_machine() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from search import schema
 from search.errors import StoreError
+from search.store import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -74,7 +75,9 @@ def test_a_description_lists_every_view_and_every_column_once() -> None:
 
     assert {row["view"] for row in rows} == set(schema.VIEWS)
     listed = [(row["view"], row["column"]) for row in rows if row["column"]]
-    assert listed == [(table, each.name) for table, columns in schema.TABLES.items() for each in columns]
+    own = [name for name, view in schema.VIEWS.items() if name == view.table]
+    assert sorted(own) == sorted(schema.TABLES)
+    assert listed == [(table, each.name) for table in own for each in schema.TABLES[table]]
     assert all(row["description"] for row in rows)
 
 
@@ -145,6 +148,28 @@ def test_a_status_that_is_none_of_the_seven_is_refused() -> None:
 
     with pytest.raises(StoreError, match="must be one of running, finished, pruned, diverged, failed, lost, stopped"):
         schema.to_arrow("trials", [row], NOW)
+
+
+def test_a_kind_of_event_that_is_none_of_the_known_is_refused() -> None:
+    row = {"sweep": "s", "at": NOW, "kind": "stop", "text": "the sweep was asked to stop"}
+    assert schema.to_arrow("events", [row], NOW)["host"].to_pylist() == [None]
+
+    with pytest.raises(StoreError, match=r"`events\.kind` must be one of start, resume, end, stop, .* got 'halt'"):
+        schema.to_arrow("events", [row | {"kind": "halt"}], NOW)
+
+
+@pytest.mark.parametrize(("table", "new"), [("trials", "candidate"), ("sweeps", "code_digest")])
+def test_parts_of_the_first_version_are_read_with_nulls_in_what_is_new(table: str, new: str, tmp_path: Path) -> None:
+    written = schema.arrow_schema(table)
+    first = written.remove(written.get_field_index(new))
+    first = first.with_metadata({**written.metadata, b"recsweep.schema_version": b"1"})
+    values = {pa.string(): "x", pa.int64(): 1, pa.float64(): 0.5, pa.bool_(): True, pa.timestamp("us", tz="UTC"): NOW}
+    store = Store(tmp_path / "store", create=True)
+    (tmp_path / "store" / table).mkdir()
+    old = pa.Table.from_pylist([{each.name: values[each.type] for each in first}], first)
+    pq.write_table(old, tmp_path / "store" / table / "20250101T000000000000-old.parquet")
+
+    assert store.table(table)[new].to_pylist() == [None]
 
 
 def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:

@@ -15,7 +15,7 @@ from spaces.updates import UPDATES
 
 MINIMAL = {"name": "s", "data": {"names": ["synthetic"]}, "axes": {"model": ["vbpr"], "update": ["sam"]}}
 
-# The sweep file of design/service.md, without the budget that is not built yet.
+# The sweep file of design/service.md.
 FULL = """\
 name: mg-sam-bsam-baby
 data: {names: [baby], root: /data/mmrec}
@@ -31,6 +31,7 @@ train: {max_epochs: 1000, patience: 20, batch_size: 2048, validate_every: 1}
 goal: {metric: recall@20, mode: max}
 resources: {cpu: 1, gpu: 0.25, max_concurrent: auto}
 checkpoint: {every_epochs: 5, keep: 2}
+budget: {device_hours: 40, trial_minutes: 60, per: study, unit: gradient_evaluations, amount: null}
 store: /shared/recsweep
 """
 
@@ -55,6 +56,7 @@ def test_the_sweep_file_of_the_design_is_read_as_it_says(sweep_file):
     assert spec.space.narrow == {"optimizer.learning_rate": Float(low=1e-4, high=1e-2, log=True)}
     assert (spec.search.scheduler.kind, spec.search.scheduler.grace_epochs) == ("asha", 5)
     assert spec.resources.gpu == 0.25
+    assert (spec.budget.device_hours, spec.budget.trial_minutes, spec.budget.amount) == (40, 60, None)
     assert spec.store == "/shared/recsweep"
     assert len(studies(spec)) == len(cells(spec)) == 10
 
@@ -139,7 +141,8 @@ class TestOverrides:
             (
                 "zzz=1",
                 "zzz: is not a known key; "
-                "known are axes, checkpoint, data, goal, name, protocols, resources, search, space, store, train",
+                "known are axes, budget, checkpoint, data, goal, name, protocols, resources, search, space, store, "
+                "train, watch",
             ),
             ("train.patience=soon", "train.patience: must be a whole number, but got 'soon'"),
             (
@@ -194,7 +197,15 @@ class TestPaths:
 
 class TestDigest:
     def test_is_the_same_for_what_does_not_change_a_number(self, sweep_file):
-        same = ["name=other", "store=/x", "data.root=/y", "resources.cpu=4", "checkpoint.keep=1"]
+        same = [
+            "name=other",
+            "store=/x",
+            "data.root=/y",
+            "resources.cpu=4",
+            "checkpoint.keep=3",
+            "checkpoint.ended=all",
+        ]
+        same += ["resources.overrides.model.vbpr.gpu=1", "budget.device_hours=1", "watch.stall_minutes=5"]
         assert load(sweep_file, same).digest == load(sweep_file).digest
 
     @pytest.mark.parametrize(
@@ -518,7 +529,7 @@ def changed(**sections):
             "resources.max_concurrent: must be a whole number or 'auto', but got 'aut'; did you mean 'auto'?",
         ),
         (changed(resources={"max_concurrent": 0}), "resources.max_concurrent: must be at least 1, but got 0"),
-        (changed(budget={"device_hours": 4}), "budget: is not a known key; known are axes, checkpoint, data, goal,"),
+        (changed(budgets={"device_hours": 4}), "budgets: is not a known key; did you mean 'budget'?"),
         (changed(name="a/b"), "name: must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', but got 'a/b'"),
         (changed(name="a" * 65), "name: must have at most 64 characters, but got 'aaaa"),
         (changed(name=None), "name: must be text, but got None"),
@@ -597,3 +608,127 @@ class TestProtocols:
     )
     def test_a_mistake_is_named(self, override, sentence):
         assert sentence in refusal(override)
+
+
+class TestShares:
+    AXES: ClassVar[dict[str, object]] = {"model": ["vbpr", "freedom"], "update": ["descent", "sam"]}
+
+    def shares(self, **resources):
+        """(cpu, gpu) of the cells vbpr/descent, vbpr/sam, freedom/descent, freedom/sam."""
+        spec = parse(changed(axes=self.AXES, resources=resources))
+        return [(share.cpu, share.gpu) for share in map(spec.resources.of, cells(spec))]
+
+    def refusal(self, **resources):
+        with pytest.raises(SpecError) as caught:
+            parse(changed(axes=self.AXES, resources=resources), "sweep.yaml")
+        return str(caught.value)
+
+    def test_are_the_sweeps_own_where_nothing_else_is_said(self):
+        assert self.shares() == [(1, 0)] * 4
+        assert self.shares(cpu=2, gpu=0.5) == [(2, 0.5)] * 4
+
+    def test_of_an_axis_value_replace_what_they_name_and_leave_the_rest(self):
+        overrides = {"model.freedom": {"gpu": 1}, "update.sam": {"cpu": 3}}
+        shares = self.shares(cpu=2, gpu=0.25, overrides=overrides)
+        assert shares == [(2, 0.25), (3, 0.25), (2, 1), (3, 1)]
+
+    def test_of_several_values_of_one_cell_the_last_counts(self):
+        first, second = {"model.freedom": {"gpu": 1}}, {"update.sam": {"gpu": 0.5}}
+        assert self.shares(overrides={**first, **second}) == [(1, 0), (1, 0.5), (1, 1), (1, 0.5)]
+        assert self.shares(overrides={**second, **first}) == [(1, 0), (1, 0.5), (1, 1), (1, 1)]
+
+    def test_may_take_a_gpu_away(self):
+        assert self.shares(gpu=0.5, overrides={"model.vbpr": {"gpu": 0}}) == [(1, 0)] * 2 + [(1, 0.5)] * 2
+
+    @pytest.mark.parametrize("key", ["dataset.synthetic", "objective.plain", "optimizer.adam"])
+    def test_can_be_named_by_every_axis(self, key):
+        assert self.shares(overrides={key: {"cpu": 4}}) == [(4, 0)] * 4
+
+    def test_can_be_given_on_the_command_line(self):
+        spec = load("quickstart", ["resources.overrides.update.sam.gpu=0.5", "resources.overrides.update.sam.cpu=2"])
+        assert {key: (share.cpu, share.gpu) for key, share in spec.resources.overrides.items()} == {
+            "update.sam": (2, 0.5)
+        }
+
+    def test_read_back_the_same_from_the_store(self):
+        spec = parse(changed(resources={"overrides": {"model.vbpr": {"gpu": 0.5}}}))
+        assert SweepSpec.model_validate_json(spec.model_dump_json()) == spec
+
+    @pytest.mark.parametrize(
+        ("overrides", "sentence"),
+        [
+            (
+                {"models.vbpr": {"cpu": 2}},
+                "resources.overrides: must name axis values (dataset.*, model.*, objective.*, update.*, optimizer.*), "
+                "but got 'models.vbpr'; did you mean 'model'?",
+            ),
+            ({"model": {"cpu": 2}}, "resources.overrides: must name axis values"),
+            ({"model.": {"cpu": 2}}, "resources.overrides: must name axis values"),
+            (
+                {"model.fredom": {"cpu": 2}},
+                "resources.overrides.model.fredom: must be one of the sweep's values of model, vbpr, freedom, but got "
+                "'fredom'; did you mean 'freedom'?",
+            ),
+            ({"model.bm3": {"cpu": 2}}, "resources.overrides.model.bm3: must be one of the sweep's values of model"),
+            ({"model.vbpr": {"gpu": 1.5}}, "resources.overrides.model.vbpr.gpu: must be a share up to 1 or a whole"),
+            ({"model.vbpr": {"cpu": 0}}, "resources.overrides.model.vbpr.cpu: must be at least 1, but got 0"),
+            (
+                {"model.vbpr": {"gpus": 1}},
+                "resources.overrides.model.vbpr.gpus: is not a known key; did you mean 'gpu'",
+            ),
+            ({"model.vbpr": 2}, "resources.overrides.model.vbpr: must be a mapping, but got 2"),
+            ([1], "resources.overrides: must be a mapping, but got [1]"),
+        ],
+    )
+    def test_that_make_no_sense_are_refused_in_one_sentence(self, overrides, sentence):
+        refused = self.refusal(overrides=overrides)
+        assert refused.startswith(f"sweep.yaml: {sentence}") and "\n" not in refused
+
+
+class TestOperation:
+    def test_has_no_limits_unless_they_are_given(self):
+        budget = load("quickstart").budget
+        assert budget.device_hours is budget.wall_hours is budget.trial_minutes is budget.amount is None
+        assert (budget.per, budget.unit) == ("study", "gradient_evaluations")
+
+    def test_takes_limits_of_every_kind(self):
+        given = ["budget={device_hours: 2, wall_hours: 0.5, trial_minutes: 30}", "budget.unit=trials"]
+        budget = load("quickstart", [*given, "budget.per=sweep", "budget.amount=7"]).budget
+        assert (budget.device_hours, budget.wall_hours, budget.trial_minutes) == (2, 0.5, 30)
+        assert (budget.per, budget.unit, budget.amount) == ("sweep", "trials", 7)
+
+    def test_reads_back_the_same_from_the_store(self):
+        spec = load(
+            "quickstart", ["budget={amount: 5, unit: trials}", "watch.disk_floor_gb=0", "checkpoint.ended=none"]
+        )
+        assert SweepSpec.model_validate_json(spec.model_dump_json()) == spec
+
+    def test_watches_and_keeps_checkpoints_unless_told_otherwise(self):
+        spec = load("quickstart")
+        assert (spec.watch.stall_minutes, spec.watch.disk_floor_gb) == (30, 1)
+        assert (spec.checkpoint.every_epochs, spec.checkpoint.keep, spec.checkpoint.ended) == (5, 2, "best")
+
+    @pytest.mark.parametrize(
+        ("override", "sentence"),
+        [
+            ("budget.device_hours=0", "budget.device_hours: must be greater than 0, but got 0"),
+            ("budget.wall_hours=-1", "budget.wall_hours: must be greater than 0, but got -1"),
+            ("budget.trial_minutes=soon", "budget.trial_minutes: must be a number, but got 'soon'"),
+            ("budget.device_hours=.inf", "budget.device_hours: must be finite, but got inf"),
+            ("budget.amount=0", "budget.amount: must be at least 1, but got 0"),
+            ("budget.amount=1.5", "budget.amount: must be a whole number, but got 1.5"),
+            ("budget={amount: 1, unit: hours}", "budget.unit: must be 'gradient_evaluations', 'device_seconds' or"),
+            ("budget={amount: 1, per: cell}", "budget.per: must be 'study' or 'sweep', but got 'cell'"),
+            ("budget.per=sweep", "budget: per and unit must be left out where amount is null, which has no use for"),
+            ("budget.device_hour=1", "budget.device_hour: is not a known key; did you mean 'device_hours'?"),
+            ("watch.stall_minutes=0", "watch.stall_minutes: must be greater than 0, but got 0"),
+            ("watch.disk_floor_gb=-1", "watch.disk_floor_gb: must be at least 0, but got -1"),
+            ("watch.disk=1", "watch.disk: is not a known key; known are disk_floor_gb, stall_minutes"),
+            ("checkpoint.keep=1", "checkpoint.keep: must be at least 2, but got 1"),
+            ("checkpoint.every_epochs=0", "checkpoint.every_epochs: must be at least 1, but got 0"),
+            ("checkpoint.ended=last", "checkpoint.ended: must be 'best', 'all' or 'none', but got 'last'"),
+        ],
+    )
+    def test_a_mistake_is_named(self, override, sentence):
+        refused = refusal(override)
+        assert sentence in refused and "\n" not in refused

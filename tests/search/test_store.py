@@ -25,7 +25,7 @@ from pyarrow import fs
 
 from search import schema
 from search.errors import StoreError
-from search.store import Store
+from search.store import DamagedPart, Store
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -172,18 +172,19 @@ def test_every_row_comes_back_with_every_value(view: str, data: st.DataObject) -
         max_size=12,
     )
 )
-def test_of_several_rows_the_last_written_of_an_attempt_counts_and_of_several_attempts_the_last(
+def test_of_several_rows_of_an_attempt_the_last_written_end_counts_and_of_several_attempts_the_last(
     written: list[tuple[str, int, str, bool]],
 ) -> None:
-    last: dict[tuple[str, int], int] = {}
+    ranked: dict[tuple[str, int], tuple[bool, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         stores = [Store(folder, create=True), Store(folder)]
         for number, (name, attempt, status, second_driver) in enumerate(written):
             stores[second_driver].append("trials", [trial(name, attempt, status, epochs=number)])
-            last[name, attempt] = number
+            ranked[name, attempt] = max(ranked.get((name, attempt), (False, -1)), (status != "running", number))
         attempts = stores[0].table("trials_all").select(["trial", "attempt", "epochs"]).to_pylist()
         trials = stores[0].table("trials").select(["trial", "epochs"]).to_pylist()
 
+    last = {key: number for key, (_, number) in ranked.items()}
     assert {(row["trial"], row["attempt"]): row["epochs"] for row in attempts} == last
     assert len(attempts) == len(last)
     newest = {name: last[name, max(attempt for other, attempt in last if other == name)] for name, _ in last}
@@ -485,21 +486,49 @@ def damage(part: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "flipped"])
-def test_a_damaged_part_is_an_error_that_names_it(store: Store, kind: str) -> None:
+def test_a_damaged_part_is_named_and_passed_over(store: Store, kind: str) -> None:
     for epoch in range(3):
         store.append("metrics", [metric(epoch, 0.5)])
     victim = parts(store, "metrics")[1]
     damage(victim, kind)
 
-    with pytest.raises(StoreError, match=f"the part {victim} of the result store cannot be read: "):
-        store.table("metrics")
+    with pytest.warns(DamagedPart, match=f"the part {victim} of the result store is damaged and passed over: "):
+        rows = store.table("metrics")
+    assert rows["epoch"].to_pylist() == [0, 2]
 
 
-def test_a_file_that_is_no_part_of_this_table_is_an_error_that_names_it(store: Store) -> None:
+@pytest.mark.parametrize("kind", ["truncated", "empty", "flipped"])
+def test_a_damaged_part_is_neither_merged_nor_deleted(store: Store, kind: str) -> None:
+    for epoch in range(4):
+        store.append("metrics", [metric(epoch, 0.5)])
+    victim = parts(store, "metrics")[2]
+    damage(victim, kind)
+    content = victim.read_bytes()
+
+    assert store.compact("metrics") == 3
+    assert victim.read_bytes() == content and len(parts(store, "metrics")) == 2
+    with pytest.warns(DamagedPart):
+        assert store.table("metrics")["epoch"].to_pylist() == [0, 1, 3]
+
+
+def test_a_file_that_is_no_part_of_this_table_is_named_and_passed_over(store: Store) -> None:
     store.append("metrics", [metric(1, 0.5)])
     pq.write_table(pa.table({"sweep": ["s"]}), Path(store.root) / "metrics" / "foreign.parquet")
 
-    with pytest.raises(StoreError, match=r"metrics/foreign\.parquet .* was not written by recsweep as a part of"):
+    with pytest.warns(DamagedPart, match=r"metrics/foreign\.parquet .* was not written by recsweep as a part of"):
+        assert len(store.table("metrics")) == 1
+
+
+def test_a_part_whose_bytes_cannot_be_had_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network that fails looks like: nothing may be taken for damaged then."""
+    store.append("metrics", [metric(1, 0.5)])
+
+    def fail(*anything: object) -> None:
+        raise OSError("the network is down")
+
+    monkeypatch.setattr(store, "_read_all", fail)
+    monkeypatch.setattr(store, "_damage", fail)
+    with pytest.raises(StoreError, match="cannot be read: the network is down"):
         store.table("metrics")
 
 

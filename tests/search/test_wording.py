@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from search.report.wording import with_deviation
+from search.wording import with_deviation
 
 
 @pytest.mark.parametrize(
