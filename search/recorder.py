@@ -190,6 +190,8 @@ class Recorder(Callback):  # type: ignore[misc]
 
     def _end(self, record: TrialRecord, status: str, error: str | None) -> None:
         record.status, ended = status, datetime.now(UTC)
+        # A library's message may hold what is no text; a row with it would be refused for good.
+        error = None if error is None else error.encode(errors="replace").decode()
         if record.past is None:
             row = self._trial_row(record, ended=ended, error=error)
         else:

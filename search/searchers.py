@@ -228,6 +228,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]
         self._limit = limit
         self._shares = {study.cell: shares(study) for study in studies}
         self._running: dict[str, tuple[CellStudy, Candidate]] = {}
+        self._seen: dict[str, int] = {}  # gradient evaluations of each trial that runs
         self._names: set[str] = set()
         self._unfinished: deque[tuple[CellStudy, Proposal]] = deque()
         self.suggested: dict[str, datetime] = {}
@@ -293,6 +294,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]
         return free
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._seen[trial_id] = result.get("gradient_evaluations", 0)
         self._report(*self._running[trial_id], result)
 
     def _report(self, cell: CellStudy, candidate: Candidate, result: Mapping[str, Any]) -> None:
@@ -302,7 +304,9 @@ class CellSearcher(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         cell, candidate = self._running.pop(trial_id)
+        seen = self._seen.pop(trial_id, 0)
         if error or result is None or "status" not in result:
+            cell.spent += seen
             cell.end(candidate, TrialState.FAIL, None)
             return
         cell.spent += result.get("gradient_evaluations", 0)

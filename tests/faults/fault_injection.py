@@ -11,6 +11,7 @@ $RECSWEEP_FAULTS is a JSON list of faults, each an object with
     times      how often in all processes together; always where it is missing
 
 $RECSWEEP_CONSTANTS is a JSON object of constants to replace, such as {"search.supervision.HANG_GRACE_SECONDS": 1}.
+$RECSWEEP_CLOCK, where it is set, lets the clocks be set back.
 $RECSWEEP_MARKS is a folder: a file `NAME-N` there is the Nth time that a fault struck, the file `clock` sets the clocks
 of all processes back by an hour while it is there, and `epochs` gets a line for every epoch that was trained.
 """
@@ -26,6 +27,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +36,7 @@ HOUR = 3600.0
 LEAK_BYTES, LEAK_MOST = 2**27, 5 * 2**30
 
 FAULTS: list[dict[str, Any]] = json.loads(os.environ.get("RECSWEEP_FAULTS", "[]"))
+CLOCK = "RECSWEEP_CLOCK" in os.environ
 CONSTANTS: dict[str, Any] = json.loads(os.environ.get("RECSWEEP_CONSTANTS", "{}"))
 MARKS = Path(os.environ.get("RECSWEEP_MARKS", os.devnull))
 
@@ -163,6 +166,8 @@ def patch(module: ModuleType) -> None:
     """Changes a module that was just imported."""
     if module.__name__ in PATCHES and MARKS.is_dir():
         PATCHES[module.__name__](module)
+    if CLOCK and getattr(module, "datetime", None) is datetime:
+        module.datetime = Shifted  # type: ignore[attr-defined]
     for name, value in CONSTANTS.items():
         place, _, constant = name.rpartition(".")
         if place == module.__name__:
@@ -178,7 +183,7 @@ class Finder(importlib.abc.MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of a module that is to be patched."""
-        if name not in WANTED:
+        if not _is_wanted(name):
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
         spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target)) is not None), None)
@@ -197,39 +202,44 @@ class Finder(importlib.abc.MetaPathFinder):
 WANTED = {*PATCHES, *(name.rpartition(".")[0] for name in CONSTANTS)}
 
 
-def _shift_clock() -> None:
-    """Puts all wall clocks of Python back by an hour while the file `clock` is there; the monotonic ones go on."""
-    import datetime as module
+def _is_wanted(name: str) -> bool:
+    return name in WANTED or (CLOCK and name.startswith("search."))
 
-    real, real_time = module.datetime, time.time
 
-    class Kind(type):
-        def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, real)
+class _Kind(type):
+    """Takes every datetime for one of `Shifted`."""
 
-        def __subclasscheck__(cls, other: type) -> bool:
-            return issubclass(other, real)
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, datetime)
 
-    class datetime(real, metaclass=Kind):  # noqa: N801 (it stands for the original)
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return real.now(tz) - module.timedelta(seconds=_back())
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(other, datetime)
 
-    datetime.__module__, datetime.__qualname__ = "datetime", "datetime"
-    module.datetime = datetime  # type: ignore[misc]
-    time.time = lambda: real_time() - _back()
+
+class Shifted(datetime, metaclass=_Kind):
+    """Stands for `datetime` in the product's modules: C libraries cannot take another one."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        """The time by the shifted clock."""
+        return datetime.now(tz) - timedelta(seconds=_back())
 
 
 def _back() -> float:
     return HOUR if (MARKS / "clock").exists() else 0.0
 
 
+def _shift_clock(real: Callable[[], float] = time.time) -> None:
+    """Puts all wall clocks of Python back by an hour while the file `clock` is there; the monotonic ones go on."""
+    time.time = lambda: real() - _back()
+
+
 def install() -> None:
     """Patches what is imported and what will be."""
-    for name in WANTED & sys.modules.keys():
+    for name in [name for name in sys.modules if _is_wanted(name)]:
         patch(sys.modules[name])
     sys.meta_path.insert(0, Finder())
-    if "RECSWEEP_CLOCK" in os.environ:
+    if CLOCK:
         _shift_clock()
 
 

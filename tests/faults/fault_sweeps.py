@@ -164,19 +164,18 @@ class Sweeps:
         *arguments: str,
         faults: Sequence[Mapping[str, Any]] = (),
         constants: Mapping[str, Any] | None = None,
-        fresh: bool = False,
         **environment: str,
     ) -> Driver:
         """Starts `recsweep` with these arguments.
 
         Args:
-            faults: what breaks, constants: what is replaced; see `fault_injection`.
-            fresh: whether Python starts anew, so that patches of the standard library come before all imports.
+            faults: what breaks; see `fault_injection`.
+            constants: what is replaced; see there, too.
             environment: further variables.
         """
         place = Path(tempfile.mkdtemp(dir=self.folder, prefix="output-"))
         variables = {"COLUMNS": "160", **self.variables(faults, constants or {}), **environment}
-        request = {"arguments": arguments, "folder": self.folder, "place": place, "variables": variables, "new": fresh}
+        request = {"arguments": arguments, "folder": self.folder, "place": place, "variables": variables}
         process = self.server.Process(target=runpy.run_path, args=(str(HERE / "forked.py"), request))
         process.start()
         driver = Driver(process, place)

@@ -7,15 +7,13 @@ import sys
 from pathlib import Path
 
 
-def main(arguments: list[str], folder: Path, place: Path, variables: dict[str, str], new: bool) -> None:
+def main(arguments: list[str], folder: Path, place: Path, variables: dict[str, str]) -> None:
     """Becomes a session of its own in the folder, with its output in files, and ends as the command does."""
     os.setsid()
     os.chdir(folder)
     os.environ.update(variables)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    if new:
-        os.execv(sys.executable, [sys.executable, "-m", "search.cli", *arguments])
     spec = importlib.util.spec_from_file_location("sitecustomize", folder / "site/sitecustomize.py")
     assert spec is not None and spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
@@ -31,4 +29,4 @@ def main(arguments: list[str], folder: Path, place: Path, variables: dict[str, s
 
 
 if "arguments" in globals():
-    main(arguments, folder, place, variables, new)  # type: ignore[name-defined]
+    main(arguments, folder, place, variables)  # type: ignore[name-defined]

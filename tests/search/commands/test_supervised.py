@@ -29,7 +29,7 @@ def started(body: str, before: str = "") -> "Iterator[subprocess.Popen[str]]":
     program = before + PROGRAM.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -108,13 +108,13 @@ return 130
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("group", [False, True])
-def test_a_signal_to_the_parent_reaches_the_child_once(number: signal.Signals, group: bool) -> None:
+def test_a_signal_to_the_parent_reaches_the_child_once_and_as_an_interrupt(number: signal.Signals, group: bool) -> None:
     """Also where a terminal sends it to the whole group, as Ctrl-C does."""
     with started(COUNTING) as process:
         assert first_line(process).startswith("ready")
         (os.killpg if group else os.kill)(process.pid, number)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out.split(), err) == (130, [str(int(number))], "")
+    assert (process.returncode, out.split(), err) == (130, [str(int(signal.SIGINT))], "")
 
 
 def test_every_signal_is_passed_on() -> None:
@@ -136,9 +136,7 @@ def test_the_child_dies_with_its_parent() -> None:
         until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
-# Whoever runs the tests in the background may have taken SIGINT from them.
 INTERRUPTED = """
-signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print('ready', flush=True)
     time.sleep(30)
@@ -148,11 +146,13 @@ return 0
 """
 
 
-def test_an_interrupted_work_ends_as_one() -> None:
-    """As the command line turns KeyboardInterrupt into its exit code."""
-    with started(INTERRUPTED) as process:
+@pytest.mark.parametrize("before", ["", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_work_ends_as_one(number: signal.Signals, before: str) -> None:
+    """Also where SIGINT is ignored, as it is for what a script starts in the background."""
+    with started(INTERRUPTED, before) as process:
         assert first_line(process) == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
 
