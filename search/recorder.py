@@ -3,9 +3,11 @@
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -287,14 +289,19 @@ class Recorder(Callback):  # type: ignore[misc]
 
 
 def _ran_out_of_memory(trial: Trial) -> bool:
-    said = str(trial.get_error() or "")
-    return any(sign in said for sign in OUT_OF_MEMORY)
+    return any(sign in _said(trial) for sign in OUT_OF_MEMORY)
 
 
 def _cause(trial: Trial) -> str:
     """Why a worker was lost, as far as Ray says."""
-    said = str(trial.get_error() or "")
     if _ran_out_of_memory(trial):
         return "the worker was killed by Ray's memory monitor, as its machine ran low on memory"
-    first = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
-    return f"the worker was lost ({first[:300]})" if first else "the worker was lost"
+    lines = [line.strip() for line in _said(trial).splitlines() if line.strip()]
+    return f"the worker was lost ({lines[-1][:300]})" if lines else "the worker was lost"
+
+
+def _said(trial: Trial) -> str:
+    """What Ray said of the last failure; Tune's own `get_error` looks where nothing was brought yet."""
+    with suppress(OSError, TypeError):
+        return Path(trial.error_file).read_text(errors="replace").rpartition("Failure # ")[2].partition("\n")[2]
+    return ""

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.errors import QueryError, StoreError
+from search.errors import QueryError
 from search.query import _engine, named_queries, parse_parameters, run_query
 from search.query_output import FORMATS, write_result
 from search.schema import VIEWS

@@ -34,8 +34,10 @@ class StandIn:
     config: dict[str, Any]
     error_file: str | None = None
 
-    def get_error(self) -> str | None:
-        return Path(self.error_file).read_text() if self.error_file else None
+
+def failures(said: str) -> str:
+    """A trial's error file as Tune writes it, after a second failure."""
+    return f"Failure # 1 (occurred at 12:00)\nsomething else\nFailure # 2 (occurred at 12:01)\n{said}\n"
 
 
 class Sweep:
@@ -291,7 +293,7 @@ def test_a_trial_whose_workers_were_lost_too_often_is_lost(text: str | None, swe
     sweep.start(trial)
     if text:
         trial.error_file = str(tmp_path / "error.txt")
-        Path(trial.error_file).write_text(text)
+        Path(trial.error_file).write_text(failures(text))
     sweep.recorder.on_trial_error(0, [], trial)
     (row,) = sweep.rows("trials")
     said = "the worker was lost (ActorDiedError: " + "x" * 284 + ")"
@@ -398,7 +400,7 @@ def test_a_trial_whose_workers_ran_out_of_memory_has_failed_and_others_are_lost(
     trial = sweep.propose()
     sweep.start(trial)
     trial.error_file = str(tmp_path / "error.txt")
-    Path(trial.error_file).write_text(text)
+    Path(trial.error_file).write_text(failures(text))
     sweep.recorder.on_trial_recover(0, [], trial)
     (row,) = sweep.rows("trials")
     assert row["status"] == "lost" and row["error"].startswith(said)
