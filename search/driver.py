@@ -295,7 +295,12 @@ class _Drive:
         return self._outcome(0.0).left
 
     def _outcome(self, seconds: float) -> Outcome:
-        guard, counts = self.guard, Counter(record.status for record in self.recorder.records.values())
+        guard = self.guard
+        # A trial that earlier drivers gave up as lost is tried again; while it was not, it is as good as stopped.
+        counts = Counter(
+            "stopped" if record.past is not None and record.status == "lost" else record.status
+            for record in self.recorder.records.values()
+        )
         kind = guard.kind or ("budget" if guard.refused else None)
         reason = guard.reason or next(iter(guard.refused.values()), None)
         return Outcome(
