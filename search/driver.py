@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from search import cluster
@@ -38,7 +39,11 @@ WORKER_LOSSES = 3
 
 LEASE_RENEWAL_SECONDS = 10.0
 
-TUNE = {"TUNE_GLOBAL_CHECKPOINT_S": "1000000", "TUNE_FORCE_TRIAL_CLEANUP_S": "10"}
+TUNE = {
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
 """Tune's own snapshots are of no use here, and cost the driver time that grows with the number of trials."""
 
 OnChange = Callable[[Mapping[str, TrialRecord]], None]
@@ -358,9 +363,14 @@ class _Drive:
 
 
 def _placement(config: Mapping[str, Any]) -> Any:
+    return _place(*config["resources"])
+
+
+@cache
+def _place(cpu: int, gpu: float) -> Any:
+    """One object for all trials of a share: Tune keeps it with every trial."""
     from ray.tune import PlacementGroupFactory
 
-    cpu, gpu = config["resources"]
     return PlacementGroupFactory([{"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}])
 
 

@@ -115,9 +115,7 @@ class CellScheduler(FIFOScheduler):  # type: ignore[misc]
     def _ordered(self, trial: Trial, result: Mapping[str, Any]) -> str:
         """What the guard says, once it knows what the trial has cost."""
         name, cell = trial.config["name"], trial.config["cell"]
-        self._guard.charge(
-            cell, name, result["gradient_evaluations"], device_seconds(result, trial.config["resources"])
-        )
+        self._charge(trial, result)
         if (over := self._guard.over(spent_seconds(result))) is not None:
             self._guard.ended[name] = ("pruned", over)
             return STOP
@@ -127,7 +125,13 @@ class CellScheduler(FIFOScheduler):  # type: ignore[misc]
             return STOP
         return CONTINUE
 
+    def _charge(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        passes, seconds = result.get("gradient_evaluations") or 0, device_seconds(result, trial.config["resources"])
+        self._guard.charge(trial.config["cell"], trial.config["name"], passes, seconds)
+
     def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]) -> None:
+        # Tune shows a trial's very last result here alone.
+        self._charge(trial, result)
         scheduler, named = self._of(trial)
         if result.get("status") in ("finished", "running") and result.get("validated"):
             scheduler.on_trial_complete(tune_controller, named, dict(result))

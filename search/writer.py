@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+import pyarrow as pa
+
 from search.errors import StoreError
 from search.store import Store
 
@@ -23,7 +25,7 @@ CLOSE_SECONDS = 30.0
 PART_ROWS = 20_000
 """Rows of one part: to make a larger one would keep Python's lock from the driver for too long."""
 
-COMPACT_PARTS, COMPACT_BYTES = 256, 2**20
+COMPACT_PARTS, COMPACT_BYTES = 128, 2**20
 """After so many parts of a table the small ones among them are merged."""
 
 ORDER = ("sweeps", "params", "metrics", "events", "protocols", "confirmations", "trials")
@@ -144,3 +146,4 @@ class StoreWriter:
                 self._parts[table] = 0
                 with suppress(StoreError):
                     self.store.compact(table, largest_bytes=COMPACT_BYTES)
+                pa.default_memory_pool().release_unused()

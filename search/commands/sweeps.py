@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
+import pyarrow as pa
 import typer
 import yaml
 from rich.console import Console
@@ -119,6 +120,8 @@ def _drive(work: "Callable[[Follow], Outcome]", results: Callable[[], Store], jo
         from search.live import LiveView
 
         screen = console()
+        # Of a process that writes small parts for days, other pools keep hundreds of megabytes.
+        pa.set_memory_pool(pa.system_memory_pool())
         with ExitStack() as stack:
 
             def follow(spec: SweepSpec) -> "Hooks":

@@ -4,8 +4,9 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ class StandIn:
     trial_id: str
     config: dict[str, Any]
     error_file: str | None = None
+    run_metadata: Any = field(default_factory=lambda: SimpleNamespace(metric_analysis={}, metric_n_steps={}))
 
 
 def failures(said: str) -> str:

@@ -167,7 +167,7 @@ def test_a_trial_that_is_taken_back_before_its_first_result_is_forgotten() -> No
 def test_fifo_stops_nothing() -> None:
     fifo = scheduler("fifo")
     assert decisions(fifo, "aaab", [0.9, 0.8, 0.0, 0.0], epoch=8) == [CONTINUE] * 4
-    fifo.on_trial_complete(Controller(), StandIn("0", {"name": "0", "cell": "a"}), result(8, 0.9, "finished"))
+    fifo.on_trial_complete(Controller(), StandIn("0", {"name": "0", "cell": "a", "resources": (1, 0)}), result(8, 0.9, "finished"))
 
 
 def past(name: str, scores: Mapping[int, float], status: str, cell: str = "a", epochs: int | None = None) -> PastTrial:
