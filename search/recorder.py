@@ -36,7 +36,7 @@ KEPT = (*COUNTERS, "status", "error", "epoch", "best_score", "best_epoch", "setu
 """Fields of a trial's last result that are of use after it."""
 
 JUDGED = {
-    *("epoch", "status", "validated", "score", "best_score", "gradient_evaluations", "done", "device"),
+    *("epoch", "status", "validated", "score", "best_score", "gradient_evaluations", "done", "device", "earlier"),
     *("train_seconds", "evaluation_seconds", "setup_seconds"),
     *("pid", "hostname", "node_ip", "training_iteration", "trial_id"),
 }

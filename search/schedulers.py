@@ -104,13 +104,16 @@ class CellScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         scheduler, named = self._of(trial)
-        for report in result.get("earlier", ()):
-            # What an earlier driver saw and could not store; it let the trial go on.
-            if report["validated"]:
-                scheduler.on_trial_result(tune_controller, named, report)
+        self._catch_up(scheduler, named, result)
         if result["validated"] and scheduler.on_trial_result(tune_controller, named, result) == STOP:
             return STOP
         return self._ordered(trial, result)
+
+    def _catch_up(self, scheduler: TrialScheduler, named: _Named, result: Mapping[str, Any]) -> None:
+        """Shows what an earlier driver saw and could not store; it let the trial go on."""
+        for report in result.get("earlier", ()):
+            if report["validated"]:
+                scheduler.on_trial_result(None, named, report)
 
     def _ordered(self, trial: Trial, result: Mapping[str, Any]) -> str:
         """What the guard says, once it knows what the trial has cost."""
@@ -133,6 +136,7 @@ class CellScheduler(FIFOScheduler):  # type: ignore[misc]
         # Tune shows a trial's very last result here alone.
         self._charge(trial, result)
         scheduler, named = self._of(trial)
+        self._catch_up(scheduler, named, result)
         if result.get("status") in ("finished", "running") and result.get("validated"):
             scheduler.on_trial_complete(tune_controller, named, dict(result))
         else:

@@ -167,7 +167,10 @@ def test_a_trial_that_is_taken_back_before_its_first_result_is_forgotten() -> No
 def test_fifo_stops_nothing() -> None:
     fifo = scheduler("fifo")
     assert decisions(fifo, "aaab", [0.9, 0.8, 0.0, 0.0], epoch=8) == [CONTINUE] * 4
-    fifo.on_trial_complete(Controller(), StandIn("0", {"name": "0", "cell": "a", "resources": (1, 0)}), result(8, 0.9, "finished"))
+    stopped = StandIn("0", {"name": "0", "cell": "a", "resources": (1, 0)})
+    fifo.on_trial_complete(Controller(), stopped, result(8, 0.9, "finished"))
+        Controller(), StandIn("0", {"name": "0", "cell": "a", "resources": (1, 0)}), result(8, 0.9, "finished")
+    )
 
 
 def past(name: str, scores: Mapping[int, float], status: str, cell: str = "a", epochs: int | None = None) -> PastTrial:
@@ -399,3 +402,13 @@ def test_all_trials_end_at_once_only_where_the_guard_says_so() -> None:
     assert not stopper.stop_all() and not stopper("t", {})
     guard.stop("broken", "lost", at_once=True)
     assert stopper.stop_all()
+
+
+def test_a_trial_that_was_over_when_its_driver_was_lost_fills_the_rungs_that_it_passed() -> None:
+    """Tune shows a last result to no scheduler but here, and the store may have seen none of its epochs."""
+    asha = scheduler()
+    early = add(asha, "early")
+    earlier = [result(epoch, 0.5) for epoch in range(1, 8)]
+    asha.on_trial_complete(Controller(), early, {**result(8, 0.9, "finished"), "earlier": earlier})
+    assert judge(asha, add(asha, "bad"), 2, 0.4) == STOP
+    assert judge(asha, add(asha, "good"), 2, 0.6) == CONTINUE
