@@ -169,8 +169,6 @@ def test_fifo_stops_nothing() -> None:
     assert decisions(fifo, "aaab", [0.9, 0.8, 0.0, 0.0], epoch=8) == [CONTINUE] * 4
     stopped = StandIn("0", {"name": "0", "cell": "a", "resources": (1, 0)})
     fifo.on_trial_complete(Controller(), stopped, result(8, 0.9, "finished"))
-        Controller(), StandIn("0", {"name": "0", "cell": "a", "resources": (1, 0)}), result(8, 0.9, "finished")
-    )
 
 
 def past(name: str, scores: Mapping[int, float], status: str, cell: str = "a", epochs: int | None = None) -> PastTrial:
