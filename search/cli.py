@@ -10,7 +10,7 @@ from typing import TextIO
 import typer
 from typer.exceptions import TyperException
 
-from search.commands import data, doctor, protocols, results, running, show, sweeps
+from search.commands import data, doctor, protocols, results, running, show, supervised, sweeps
 from search.errors import SearchError
 from search.store import DamagedPart
 from spaces.errors import SpaceError
@@ -50,6 +50,7 @@ app.command()(show.show)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line and exits: 0 done, 2 wrong input, 3 some trials failed, 4 stopped by budget, 5 broken off by
     its surroundings, 130 interrupted."""
+    supervised.apart = True
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,6 +16,11 @@ from types import FrameType
 BROKEN = 5
 KNOWN = (0, 2, 3, 4, BROKEN, 130)
 """Exit codes with which the work has said itself what there is to say."""
+
+WAIT_SECONDS = 0.1
+
+apart = False
+"""Whether commands run their work in a child; only the console script does, whose process is nobody else's."""
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,10 +56,12 @@ def supervised(work: Callable[[Tell], int]) -> int:
     for number in PASSED_ON:
         signal.signal(number, partial(_pass_on, child))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-    _, status = os.waitpid(child, 0)
+    # In steps: a signal that arrives just before a wait without end would be handled after it.
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        time.sleep(WAIT_SECONDS)
     for number, handler in earlier.items():
         signal.signal(number, handler)
-    code, name = os.waitstatus_to_exitcode(status), _told(reading)
+    code, name = os.waitstatus_to_exitcode(ended[1]), _told(reading)
     return code if code in KNOWN else _complain(code, name)
 
 

@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
+from search.commands import supervised as supervision
 from search.commands.options import (
     AddressOption,
     InsecureOption,
@@ -25,7 +26,7 @@ from search.commands.options import (
     open_store,
     store_place,
 )
-from search.commands.supervised import BROKEN, Tell, supervised
+from search.commands.supervised import BROKEN, Tell
 from search.history import stored_spec
 from search.plan import Count, Estimate, Plan, Prediction
 from search.spec import SweepSpec, load
@@ -131,7 +132,7 @@ def _drive(work: "Callable[[Follow], Outcome]", results: Callable[[], Store], jo
             outcome = work(follow)
         return _told(outcome, results(), screen, joining)
 
-    return supervised(child)
+    return supervision.supervised(child) if supervision.apart else child(lambda name: None)
 
 
 def _leave() -> None:

@@ -18,6 +18,9 @@ def main(arguments: list[str], folder: Path, place: Path, variables: dict[str, s
     assert spec is not None and spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     from search.cli import run
+    from search.commands import supervised
+
+    supervised.apart = True
 
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
