@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= demo-store
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast test-faults lint clean
 
 $(VENV)/demo-installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +23,11 @@ demo: $(VENV)/demo-installed
 	$(BIN)/recsweep report --store $(STORE)
 
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/faults
+
+# Kills workers, nodes, drivers and heads, fills disks: ten minutes and more, on a machine with nothing else to do.
+test-faults: $(VENV)/test-installed
+	$(BIN)/python -m pytest tests/faults
 
 # Without real Ray, real browsers and long computations.
 test-fast: $(VENV)/test-installed
