@@ -60,7 +60,7 @@ class Lease:
 
     def __init__(self, store: Store, sweep: str) -> None:
         self._store = store
-        self._path = f"{_folder(store, sweep)}/{uuid.uuid4().hex}{_LEASE}"
+        self._path = f"{_folder(sweep)}/{uuid.uuid4().hex}{_LEASE}"
         self._content = {"host": os.uname().nodename, "machine": _machine(), "pid": os.getpid()}
         self._content["started"] = _start_of(os.getpid())
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Lease:
             StoreError: the store cannot be read or written.
         """
         lease = cls(store, sweep)
-        with store._reported("written"):
+        with store.reported("written"):
             lease._write()
         try:
             lease._check_alone(sweep)
@@ -90,7 +90,7 @@ class Lease:
         with self._lock, suppress(OSError, pa.ArrowException):
             if self._released or self.lost:
                 return
-            if self._store._files.get_file_info(self._path).type == fs.FileType.NotFound:
+            if self._store.place.info(self._path).type == fs.FileType.NotFound:
                 self.lost = True
             else:
                 self._write()
@@ -103,7 +103,7 @@ class Lease:
 
     def _write(self) -> None:
         renewed = {**self._content, "renewed": datetime.now(UTC).isoformat()}
-        self._store._put(self._path, pa.py_buffer(json.dumps(renewed).encode()))
+        self._store.place.write(self._path, json.dumps(renewed).encode())
 
     def _check_alone(self, sweep: str) -> None:
         found = _leases(self._store, sweep)
@@ -141,14 +141,14 @@ def request_stop(store: Store, sweep: str) -> None:
     Raises:
         StoreError: the store cannot be written.
     """
-    with store._reported("written"):
-        store._put(f"{_folder(store, sweep)}/{_STOP}", pa.py_buffer(b"stop"))
+    with store.reported("written"):
+        store.place.write(f"{_folder(sweep)}/{_STOP}", b"stop")
 
 
 def stop_requested(store: Store, sweep: str) -> bool:
     """Return whether the sweep is asked to stop; False where the store does not answer."""
     try:
-        found = store._files.get_file_info(f"{_folder(store, sweep)}/{_STOP}")
+        found = store.place.info(f"{_folder(sweep)}/{_STOP}")
     except (OSError, pa.ArrowException):
         return False
     return bool(found.type == fs.FileType.File)
@@ -156,30 +156,24 @@ def stop_requested(store: Store, sweep: str) -> bool:
 
 def clear_stop(store: Store, sweep: str) -> None:
     """Takes a request to stop back, if there is one; a store that does not answer is passed over."""
-    _remove(store, f"{_folder(store, sweep)}/{_STOP}")
+    _remove(store, f"{_folder(sweep)}/{_STOP}")
 
 
-def _folder(store: Store, sweep: str) -> str:
-    return f"{store._base}/drivers/{sweep}"
+def _folder(sweep: str) -> str:
+    return f"drivers/{sweep}"
 
 
 def _remove(store: Store, path: str) -> None:
     with suppress(OSError, pa.ArrowException):
-        store._files.delete_file(path)
+        store.place.delete(path)
 
 
 def _leases(store: Store, sweep: str) -> dict[str, tuple[Mapping[str, Any], datetime]]:
     """The leases by path, each with its content and the time of its last renewal."""
-    folder = _folder(store, sweep)
-    with store._reported("read"):
-        try:
-            infos = store._files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-        except FileNotFoundError:
-            infos = []  # Arrow looks for the folder twice, and raises when it is made in between
+    with store.reported("read"):
         found = {}
-        for info in infos:
-            if info.base_name.endswith(_LEASE) and not info.base_name.startswith("."):
-                path = f"{folder}/{info.base_name}"  # some file systems list paths in another form than they are given
+        for path, info in store.place.listed(_folder(sweep)).items():
+            if path.endswith(_LEASE) and not info.base_name.startswith("."):
                 with suppress(FileNotFoundError):  # released in between
                     content = _read(store, path)
                     found[path] = (content, info.mtime or datetime.fromisoformat(content["renewed"]))
@@ -187,12 +181,11 @@ def _leases(store: Store, sweep: str) -> dict[str, tuple[Mapping[str, Any], date
 
 
 def _read(store: Store, path: str) -> Mapping[str, Any]:
-    with store._files.open_input_stream(path) as stream:
-        text = stream.read()
     try:
-        content: Mapping[str, Any] = json.loads(text)
+        content: Mapping[str, Any] = json.loads(store.place.read(path))
     except ValueError:
-        raise StoreError(f"the file {path} of the result store is damaged; delete it") from None
+        where = store.place.path(path)
+        raise StoreError(f"the file {where} of the result store is damaged; delete it") from None
     return content
 
 

@@ -32,7 +32,7 @@ from search.study import StudySpec
 from search.supervision import Announcer, Silence, Supervision
 from search.workers import all_losses_told
 from search.writer import StoreWriter
-from trainables.checkpoints import below
+from trainables.places import below
 
 WORKER_LOSSES = 3
 """How often a trial is restarted after its worker was lost, before it is given up as lost."""
@@ -289,15 +289,12 @@ class _Drive:
             self.unwritten = str(error)
 
     def _end_event(self) -> None:
-        if self._left():
+        if self._outcome(0.0).left:
             kind = self.guard.kind or ("budget" if self.guard.refused else "interrupt")
             reason = self.guard.reason or next(iter(self.guard.refused.values()), "the sweep was interrupted")
             self.announcer.event(kind, reason)
         else:
             self.announcer.event("end", "all trials have ended")
-
-    def _left(self) -> int:
-        return self._outcome(0.0).left
 
     def _outcome(self, seconds: float) -> Outcome:
         guard = self.guard

@@ -19,7 +19,8 @@ from search.history import PastTrial
 from search.spec import SweepSpec
 from search.study import StudySpec
 from search.writer import StoreWriter
-from trainables.checkpoints import below, remove_all
+from trainables.checkpoints import remove_all, remove_needless
+from trainables.places import below
 
 COUNTERS = (
     "gradient_evaluations",
@@ -119,6 +120,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._best: dict[str, TrialRecord] = {}
         for trial in past:
             self._take_over(trial)
+        self._tidy([trial.name for trial in past if trial.ended])
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks into a cache that is never read back."""
@@ -226,6 +228,13 @@ class Recorder(Callback):  # type: ignore[misc]
             goes = record
         if self._checkpoints is not None and policy != "all" and goes is not None:
             self.writer.after(partial(remove_all, below(self._checkpoints, goes.name)))
+
+    def _tidy(self, ended: Sequence[str]) -> None:
+        """Removes needless checkpoints of past trials: a driver that is killed leaves them behind."""
+        policy = self.spec.checkpoint.ended
+        best = set() if policy == "none" else {record.name for record in self._best.values()}
+        if ended and self._checkpoints is not None and policy != "all":
+            self.writer.after(partial(remove_needless, self._checkpoints, set(ended) - best))
 
     def _is_best(self, record: TrialRecord) -> bool:
         """Whether none of the cell's trials that ended before has a better score; the first of equals stays."""

@@ -97,13 +97,15 @@ class CellStudy:
         Raises:
             StoreError: a stored trial is not one of this study.
         """
-        known = {(trial.candidate, trial.flat["seed"]): trial for trial in past}
+        known: dict[int, dict[int, PastTrial]] = {}
+        for each in past:
+            known.setdefault(each.candidate, {})[each.flat["seed"]] = each
         unfinished = []
-        for index in range(1 + max((trial.candidate for trial in past), default=-1)):
-            stored = next((trial for trial in past if trial.candidate == index), None)
-            candidate = self._begin(None if stored is None else self._point(stored))
+        for index in range(1 + max(known, default=-1)):
+            stored = known.get(index, {})
+            candidate = self._begin(self._point(next(iter(stored.values()))) if stored else None)
             for seed in self._seeds:
-                trial = known.get((index, seed))
+                trial = stored.get(seed)
                 if trial is None:
                     self._queue.append(Proposal(candidate, seed))
                     continue

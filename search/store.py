@@ -10,7 +10,6 @@ each.
 """
 
 import itertools
-import os
 import re
 import time
 import uuid
@@ -39,6 +38,7 @@ from search.schema import (
     to_arrow,
 )
 from search.views import keeps_attempts, last_rows, last_settings, widened
+from trainables.places import Place, make_folder, without_secrets
 
 _PART = ".parquet"
 _CLAIMS = "claims"
@@ -51,19 +51,31 @@ _PARQUET = ds.ParquetFileFormat(
 class Store:
     """A result store at a local folder, an s3:// or a gs:// address.
 
-    `create` makes a missing store and checks that it can be written; without it a missing store is a StoreError.
-    `named` is the root without credentials, for messages.
-    `filesystem` reads `root` as a path on that file system instead (an object store with credentials of its own).
+    Attributes:
+        place: the store's files, for what is kept beside the tables.
+        root: its address.
+        named: the address without credentials, for messages.
     """
 
     def __init__(self, root: str | Path, *, create: bool = False, filesystem: fs.FileSystem | None = None) -> None:
-        self.root, self._base, self._files = _locate(root, filesystem)
-        self._local = isinstance(self._files, fs.LocalFileSystem)
-        self.named = _without_secrets(self.root)
-        self._made: set[str] = set()  # folders that are there: making one costs an object store several requests
+        """Opens a store.
+
+        Args:
+            create: makes a missing store and checks that it can be written.
+            filesystem: reads `root` as a path on that file system instead (an object store with its own credentials).
+
+        Raises:
+            StoreError: there is no such store, or it cannot be opened.
+        """
+        try:
+            self.place = Place(root, filesystem)
+        except OSError as error:
+            where = without_secrets(str(root))
+            raise StoreError(f"the result store {where} is not at an address that can be opened: {error}") from None
+        self.root, self.named = self.place.address, self.place.named
         self._last_written = datetime.min.replace(tzinfo=UTC)
-        with self._reported("opened"):
-            found = self._files.get_file_info(self._base).type
+        with self.reported("opened"):
+            found = self.place.info().type
         if found == fs.FileType.File:
             raise StoreError(f"the result store must be a folder, but {self.named} is a file")
         if create:
@@ -122,7 +134,7 @@ class Store:
             raise StoreError(f"a sweep name must be up to 100 letters, digits, `.`, `_` and `-`, but got {name!r}")
         taken = set(self._starts())
         later = (f"{name}-{number}" for number in itertools.count(2))
-        with self._reported("written"):
+        with self.reported("written"):
             return next(each for each in itertools.chain([name], later) if each not in taken and self._reserve(each))
 
     def compact(self, table: str, *, largest_bytes: int = 2**26) -> int:
@@ -133,10 +145,10 @@ class Store:
         """
         columns(table)
         view = next(each for each in VIEWS.values() if each.table == table and keeps_attempts(each.identity, table))
-        parts = [path for path, size in self._parts(table).items() if size <= largest_bytes]
+        parts = [part for part, size in self._parts(table).items() if size <= largest_bytes]
         if len(parts) < 2:
             return 0
-        with self._reported("compacted"):
+        with self.reported("compacted"):
             try:
                 merged, damaged = self._read(table, parts)
             except FileNotFoundError:
@@ -145,7 +157,7 @@ class Store:
             self._add_part(last_rows(merged, view.identity), table)
             for part in parts:
                 with suppress(FileNotFoundError):
-                    self._files.delete_file(part)
+                    self.place.delete(part)
         return len(parts)
 
     def _starts(self) -> list[str]:
@@ -158,43 +170,33 @@ class Store:
         return names
 
     @contextmanager
-    def _reported(self, done: str) -> Iterator[None]:
+    def reported(self, done: str) -> Iterator[None]:
+        """Turns what fails within into a StoreError that says what cannot be done to the store."""
         try:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"the result store {self.named} cannot be {done}: {_reason(error)}") from error
 
     def _check_writable(self) -> None:
-        with self._reported("written"):
-            probe = f"{self._base}/.probe-{uuid.uuid4().hex}"
-            self._put(probe, pa.py_buffer(b""))
-            self._files.delete_file(probe)
+        with self.reported("written"):
+            probe = f".probe-{uuid.uuid4().hex}"
+            self.place.write(probe, b"")
+            self.place.delete(probe)
 
     def _add_part(self, part: pa.Table, table: str) -> None:
         sink = pa.BufferOutputStream()
         pq.write_table(part, sink, compression="zstd", write_page_checksum=True)
-        with self._reported("written"):
-            self._put(
-                f"{self._base}/{table}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}{_PART}", sink.getvalue()
-            )
-
-    def _put(self, path: str, content: pa.Buffer) -> None:
-        if self._local:
-            _write_durably(Path(path), content)
-            return
-        # All bytes are at hand before the stream is opened: closing a stream publishes whatever went into it.
-        if (folder := path.rpartition("/")[0]) not in self._made:
-            self._files.create_dir(folder, recursive=True)
-            self._made.add(folder)
-        with self._files.open_output_stream(path) as stream:
-            stream.write(content)
+        with self.reported("written"):
+            name = f"{table}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}{_PART}"
+            self.place.write(name, sink.getvalue())
 
     def _reserve(self, name: str) -> bool:
-        claim = f"{self._base}/{_CLAIMS}/{name}"
-        if self._local:
-            _make_folder(Path(claim).parent)
+        claim = f"{_CLAIMS}/{name}"
+        if self.place.local:
+            folder = Path(self.place.path(claim))
+            make_folder(folder.parent)
             try:
-                Path(claim).mkdir()
+                folder.mkdir()
             except FileExistsError:
                 return False
             return True
@@ -203,8 +205,8 @@ class Store:
         if self._listed(claim):
             return False
         token = uuid.uuid4().hex
-        self._put(f"{claim}/{token}", pa.py_buffer(b"claimed"))
-        tokens = {path.rpartition("/")[2] for path in self._listed(claim)}
+        self.place.write(f"{claim}/{token}", b"claimed")
+        tokens = {each.rpartition("/")[2] for each in self._listed(claim)}
         if token not in tokens:
             raise StoreError(
                 f"the result store {self.named} cannot reserve names: it does not list what was just written"
@@ -214,36 +216,32 @@ class Store:
         return tokens == {token}
 
     def _listed(self, folder: str) -> dict[str, int]:
-        try:
-            infos = self._files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-        except FileNotFoundError:
-            # Arrow looks for the folder twice, and raises when another driver makes it in between.
-            infos = []
-        return {info.path: info.size for info in infos if info.is_file and not info.base_name.startswith(".")}
+        """The names of all complete files in a folder with their sizes in bytes."""
+        found = self.place.listed(folder).items()
+        return {name: info.size for name, info in found if info.is_file and not info.base_name.startswith(".")}
 
     def _parts(self, table: str) -> dict[str, int]:
-        """The paths of all complete parts with their sizes in bytes, oldest first.
+        """The names of all complete parts with their sizes in bytes, oldest first.
 
         A listing is not atomic: while a compaction runs, one pass can miss both the merged part and an old one. So the
         folder is listed until nothing that one pass saw is gone in the next.
         """
-        folder = f"{self._base}/{table}"
-        with self._reported("listed"):
-            seen = self._listed(folder)
-            while not seen.keys() <= (again := self._listed(folder)).keys():
+        with self.reported("listed"):
+            seen = self._listed(table)
+            while not seen.keys() <= (again := self._listed(table)).keys():
                 seen = again
-        return {path: again[path] for path in sorted(again) if path.endswith(_PART)}
+        return {name: again[name] for name in sorted(again) if name.endswith(_PART)}
 
     def _rows(self, table: str, sweep: str | None) -> pa.Table:
         wanted = None if sweep is None else ds.field("sweep") == sweep
         parts: list[str] = []
-        with self._reported("read"):
+        with self.reported("read"):
             while True:
                 earlier, parts = parts, list(self._parts(table))
                 try:
                     rows, damaged = self._read(table, parts, wanted)
                     for part, reason in damaged.items():
-                        warnings.warn(DamagedPart(part, reason), stacklevel=4)
+                        warnings.warn(DamagedPart(self.place.path(part), reason), stacklevel=4)
                     return rows
                 except FileNotFoundError:
                     # A compaction took a part after it was listed; where it is listed again, that is not the reason.
@@ -270,11 +268,11 @@ class Store:
             return schema.empty_table()
         with ThreadPoolExecutor(8) as pool:
             fragments = list(pool.map(lambda part: self._fragment(table, part), parts))
-        return ds.FileSystemDataset(fragments, schema, _PARQUET, self._files).to_table(filter=wanted)
+        return ds.FileSystemDataset(fragments, schema, _PARQUET, self.place.files).to_table(filter=wanted)
 
     def _fragment(self, table: str, part: str) -> ds.ParquetFileFragment:
-        fragment = _PARQUET.make_fragment(part, self._files)
-        _check_part(table, part, fragment.physical_schema.metadata)
+        fragment = _PARQUET.make_fragment(self.place.path(part), self.place.files)
+        _check_part(table, self.place.path(part), fragment.physical_schema.metadata)
         return fragment
 
     def _damage(self, table: str, part: str) -> str | None:
@@ -283,11 +281,10 @@ class Store:
         Raises:
             OSError: its bytes cannot be had, which is no fault of the part.
         """
-        with self._files.open_input_file(part) as file:
-            content = file.read_buffer()
+        content = self.place.read(part)
         try:
             rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-            _check_part(table, part, rows.schema.metadata)
+            _check_part(table, self.place.path(part), rows.schema.metadata)
         except (OSError, pa.ArrowException) as error:
             return _reason(error)
         return None
@@ -317,55 +314,3 @@ def _check_part(table: str, part: str, metadata: Mapping[bytes, bytes] | None) -
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip().rstrip(".")
-
-
-def _locate(root: str | Path, filesystem: fs.FileSystem | None) -> tuple[str, str, fs.FileSystem]:
-    """The root as people write it, its path on its file system, and that file system."""
-    if filesystem is not None:
-        return str(root), str(root).rstrip("/"), filesystem
-    if "://" not in str(root):
-        path = str(Path(root).expanduser().absolute())
-        return path, path, fs.LocalFileSystem()
-    address = str(root).rstrip("/")
-    try:
-        files, path = fs.FileSystem.from_uri(address)
-    except (OSError, pa.ArrowException) as error:
-        said = _without_secrets(f"the result store {address} is not at an address that can be opened: {error}")
-        raise StoreError(said) from error
-    return address, path.rstrip("/"), files
-
-
-def _without_secrets(text: str) -> str:
-    """The text with the credentials taken out of s3://key:secret@bucket: messages end up in logs."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
-
-
-def _write_durably(path: Path, content: pa.Buffer) -> None:
-    """Leaves either the whole file, on the disk and under its name, or no file."""
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Puts the names in the folder on the disk, which an fsync of the files alone does not."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,17 +11,17 @@ import pickle
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
 import torch
 from pyarrow import fs
 
 from trainables.errors import TrainableError
+from trainables.places import Place, sync_folder, without_secrets
 
 TENSORS, NUMBERS = "weights.pt", "progress.json"
 _NAME = re.compile(r"epoch_(\d{6,})")
@@ -40,7 +40,7 @@ def save(folder: Path, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -
         if folder.exists():
             os.rename(folder, old)
         os.rename(fresh, folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def _write(folder: Path, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
@@ -102,14 +102,6 @@ def _document(numbers: Mapping[str, Any], written: _Hashing) -> bytes:
     return json.dumps({"weights_sha256": written.digest.hexdigest(), "numbers": dict(numbers)}).encode()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class CheckpointFolder:
     """The checkpoints of one trial, `epoch_000010` and so on, in a local folder or at an s3:// or gs:// address.
 
@@ -118,16 +110,20 @@ class CheckpointFolder:
     """
 
     def __init__(self, address: str, *, keep: int = 2, filesystem: fs.FileSystem | None = None) -> None:
-        """Args:
-        keep: checkpoints that stay; older ones are removed once a new one is whole.
-        filesystem: reads `address` as a path on that file system instead.
+        """Opens the folder, which need not exist.
+
+        Args:
+            keep: checkpoints that stay; older ones are removed once a new one is whole.
+            filesystem: reads `address` as a path on that file system instead.
 
         Raises:
             TrainableError: the address cannot be opened.
         """
         self.keep = keep
-        self._local = filesystem is None and "://" not in address
-        self._files, self._base = (filesystem, address) if filesystem is not None else _locate(address)
+        try:
+            self._place = Place(address, filesystem)
+        except OSError as error:
+            raise TrainableError(f"checkpoints cannot be kept at {without_secrets(address)}: {error}") from None
 
     def save(self, epoch: int, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
         """Adds the checkpoint of an epoch, whole or not at all, and removes those beyond `keep`.
@@ -137,53 +133,48 @@ class CheckpointFolder:
         Raises:
             OSError: it could not be written; those before it stay.
         """
-        folder = f"{self._base}/epoch_{epoch:06d}"
-        if self._local:
-            save(Path(folder), tensors, numbers)
+        if self._place.local:
+            save(Path(self._place.path(_name(epoch))), tensors, numbers)
         else:
-            self._upload(folder, tensors, numbers)
+            self._upload(_name(epoch), tensors, numbers)
         epochs = sorted(self._epochs(), reverse=True)
         kept = [each for each in epochs if each <= epoch][: self.keep]
         for old in [each for each in epochs if each not in kept]:
             with suppress(OSError):  # another worker, taken for lost, may be at the same
-                self._files.delete_dir(f"{self._base}/epoch_{old:06d}")
+                self._place.delete_folder(_name(old))
 
     def _upload(self, folder: str, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
         buffer = BytesIO()
         written = _Hashing(buffer)
         torch.save(dict(tensors), written)  # type: ignore[arg-type]
-        self._files.create_dir(folder, recursive=True)
-        # All bytes are at hand before a stream is opened: closing a stream publishes whatever went into it.
-        for name, content in ((TENSORS, buffer.getbuffer()), (NUMBERS, _document(numbers, written))):
-            with self._files.open_output_stream(f"{folder}/{name}") as stream:
-                stream.write(content)
+        self._place.write(f"{folder}/{TENSORS}", buffer.getbuffer())
+        self._place.write(f"{folder}/{NUMBERS}", _document(numbers, written))
 
     def newest_first(self, device: torch.device) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """(tensors, numbers) of each checkpoint that can be read, the newest first; the others are passed over."""
-        if self._local:
+        if self._place.local:
             self._sweep()
         for epoch in sorted(self._epochs(), reverse=True):
             with suppress(TrainableError, OSError):
-                yield self._load(f"{self._base}/epoch_{epoch:06d}", device)
+                yield self._load(_name(epoch), device)
 
     def _load(self, folder: str, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self._local:
-            return load(Path(folder), device)
-        document, tensors = (self._bytes(f"{folder}/{name}") for name in (NUMBERS, TENSORS))
-        return _read(BytesIO(tensors), document, device, _without_secrets(folder))
-
-    def _bytes(self, path: str) -> bytes:
-        with self._files.open_input_stream(path) as stream:
-            return bytes(stream.read())
+        if self._place.local:
+            return load(Path(self._place.path(folder)), device)
+        document, tensors = (self._place.read(f"{folder}/{name}") for name in (NUMBERS, TENSORS))
+        return _read(BytesIO(tensors), document, device, f"{self._place.named}/{folder}")
 
     def _epochs(self) -> list[int]:
-        infos = self._files.get_file_info(fs.FileSelector(self._base, allow_not_found=True))
-        return [int(match[1]) for info in infos if (match := _NAME.fullmatch(info.base_name))]
+        return [int(match[1]) for name in self._place.listed() if (match := _NAME.fullmatch(name))]
 
     def _sweep(self) -> None:
         """Removes what a worker that was killed in a save left behind."""
-        for left in Path(self._base).glob(".epoch_*"):
+        for left in Path(self._place.base).glob(".epoch_*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _name(epoch: int) -> str:
+    return f"epoch_{epoch:06d}"
 
 
 def remove_all(address: str, filesystem: fs.FileSystem | None = None) -> None:
@@ -192,28 +183,18 @@ def remove_all(address: str, filesystem: fs.FileSystem | None = None) -> None:
     Raises:
         OSError: they could not be removed.
     """
-    folder = CheckpointFolder(address, filesystem=filesystem)
     with suppress(FileNotFoundError):
-        folder._files.delete_dir(folder._base)
+        Place(address, filesystem).delete_folder()
 
 
-def below(address: str, name: str) -> str:
-    """The address of a folder below another one; an object store's may have a query, which stays at the end."""
-    place, mark, query = address.partition("?") if "://" in address else (address, "", "")
-    return f"{place.rstrip('/')}/{name}{mark}{query}"
+def remove_needless(address: str, needless: Container[str], filesystem: fs.FileSystem | None = None) -> None:
+    """Removes, of all trials that keep their checkpoints below an address, those of the needless ones.
 
-
-def _locate(address: str) -> tuple[fs.FileSystem, str]:
-    if "://" not in address:
-        return fs.LocalFileSystem(), str(Path(address).absolute())
-    try:
-        files, path = fs.FileSystem.from_uri(address)
-    except (OSError, pa.ArrowException) as error:
-        # Arrow's own text repeats the address.
-        raise TrainableError(_without_secrets(f"checkpoints cannot be kept at {address}: {error}")) from None
-    return files, str(path)
-
-
-def _without_secrets(text: str) -> str:
-    """The text without the credentials of s3://key:secret@bucket: messages end up in logs."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+    Raises:
+        OSError: they could not be removed.
+    """
+    place = Place(address, filesystem)
+    for trial in place.listed():
+        if trial in needless:
+            with suppress(FileNotFoundError):
+                place.delete_folder(trial)

@@ -15,6 +15,7 @@ from trainables import checkpoints
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.errors import Diverged
+from trainables.places import below
 from trainables.progress import EpochReport
 from trainables.trainer import Trainer
 
@@ -48,7 +49,7 @@ class CheckpointPlan:
 
     def folder(self, name: str) -> checkpoints.CheckpointFolder:
         """The folder of the trial of that name."""
-        return checkpoints.CheckpointFolder(checkpoints.below(self.root, name), keep=self.keep)
+        return checkpoints.CheckpointFolder(below(self.root, name), keep=self.keep)
 
 
 class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]

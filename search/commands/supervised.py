@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 Tell = Callable[[str], None]
 
 
-def supervised(work: Callable[[Tell], int]) -> int:
+def in_child(work: Callable[[Tell], int]) -> int:
     """Returns what the work returns, in the child that does it and in the parent that waits for it.
 
     The child is in a process group of its own, so that Ctrl-C reaches it once, through the parent; it ends with the

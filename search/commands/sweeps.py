@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
-from search.commands import supervised as supervision
+from search.commands import supervised
 from search.commands.options import (
     AddressOption,
     InsecureOption,
@@ -92,7 +92,6 @@ def resume(
     verbose: VerboseOption = False,
 ) -> int:
     """Go on with a sweep after any interruption: nothing that ended is run again, what ran goes on."""
-
     joining = Joining(address=address, insecure=insecure, verbose=verbose)
 
     def work(follow: "Follow") -> "Outcome":
@@ -132,7 +131,7 @@ def _drive(work: "Callable[[Follow], Outcome]", results: Callable[[], Store], jo
             outcome = work(follow)
         return _told(outcome, results(), screen, joining)
 
-    return supervision.supervised(child) if supervision.apart else child(lambda name: None)
+    return supervised.in_child(child) if supervised.apart else child(lambda name: None)
 
 
 def _leave() -> None:

@@ -32,10 +32,9 @@ def write(root: str, name: str, content: str, where: str) -> Trial:
     try:
         store = Store(root)
         before = time.time()
-        with store._files.open_output_stream(f"{store._base}/{name}") as stream:
-            stream.write(content.encode())
+        store.place.write(name, content.encode())
         after = time.time()
-        found = store._files.get_file_info(f"{store._base}/{name}").mtime_ns
+        found = store.place.info(name).mtime_ns
     except (StoreError, OSError, pa.ArrowException) as error:
         return Trial(where, error=_first_line(error))
     # Ahead of what is still possible, or behind it: a clock between before and after is right.
@@ -50,8 +49,7 @@ def unseen(root: str, expected: Mapping[str, tuple[str, str]]) -> list[str]:
     for where, (name, content) in expected.items():
         try:
             store = Store(root)
-            with store._files.open_input_stream(f"{store._base}/{name}") as stream:
-                right = stream.read() == content.encode()
+            right = store.place.read(name) == content.encode()
         except (StoreError, OSError, pa.ArrowException):
             right = False
         if not right:
@@ -65,7 +63,7 @@ def delete(root: str, names: Sequence[str]) -> str | None:
     for name in names:
         try:
             store = Store(root)
-            store._files.delete_file(f"{store._base}/{name}")
+            store.place.delete(name)
         except FileNotFoundError:
             continue
         except (StoreError, OSError, pa.ArrowException) as error:

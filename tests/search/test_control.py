@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
@@ -69,8 +68,7 @@ def drive(store: Store) -> Callable[[], "subprocess.Popen[str]"]:
 
 
 def leases(store: Store) -> list[str]:
-    found = store._files.get_file_info(fs.FileSelector(f"{store._base}/drivers/sweep"))
-    return [f"{store._base}/drivers/sweep/{info.base_name}" for info in found if info.base_name.endswith(".json")]
+    return [name for name in store.place.listed("drivers/sweep") if name.endswith(".json")]
 
 
 @pytest.fixture
@@ -79,11 +77,9 @@ def change(tmp_path: Path) -> Callable[..., None]:
 
     def make(store: Store, age: float = 0.0, **changes: object) -> None:
         (path,) = leases(store)
-        with store._files.open_input_stream(path) as stream:
-            content = json.loads(stream.read())
+        content = json.loads(store.place.read(path))
         seen = datetime.now(UTC) - timedelta(seconds=age)
-        with store._files.open_output_stream(path) as stream:
-            stream.write(json.dumps(content | changes | {"renewed": seen.isoformat()}).encode())
+        store.place.write(path, json.dumps(content | changes | {"renewed": seen.isoformat()}).encode())
         for local in tmp_path.rglob(Path(path).name):
             os.utime(local, (seen.timestamp(), seen.timestamp()))
 
@@ -193,7 +189,8 @@ def test_the_clock_of_a_driver_of_another_machine_does_not_count(store: Store, c
     Lease.take(store, "sweep")
     change(store, machine="far away")
     (path,) = leases(store)
-    Path(path).write_text(json.dumps(json.loads(Path(path).read_text()) | {"renewed": "2001-01-01T00:00:00+00:00"}))
+    content = json.loads(store.place.read(path)) | {"renewed": "2001-01-01T00:00:00+00:00"}
+    store.place.write(path, json.dumps(content).encode())
 
     with pytest.raises(SearchError, match=r"last sign of life \d s ago"):
         Lease.take(store, "sweep")
@@ -220,10 +217,10 @@ def test_the_living_driver_is_named_before_one_that_ended(store: Store, change: 
     Lease.take(store, "sweep")
     change(store, LEASE_SECONDS + 1, host="far", machine="far away", pid=1)
     (path,) = leases(store)
-    ended = Path(path).read_bytes()
+    ended = store.place.read(path)
     Lease.take(store, "sweep")
-    Path(path).write_bytes(ended)
-    os.utime(path, (time.time() - LEASE_SECONDS - 1,) * 2)
+    store.place.write(path, ended)
+    os.utime(store.place.path(path), (time.time() - LEASE_SECONDS - 1,) * 2)
 
     driver = driver_of(store, "sweep")
 
@@ -233,7 +230,7 @@ def test_the_living_driver_is_named_before_one_that_ended(store: Store, change: 
 
 def test_a_driver_whose_sweep_was_taken_over_is_told_and_does_not_come_back(any_store: Store) -> None:
     lease = Lease.take(any_store, "sweep")
-    any_store._files.delete_file(lease._path)
+    any_store.place.delete(lease._path)
 
     lease.renew()
     lease.renew()
@@ -293,9 +290,11 @@ def test_a_store_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path)
 
 def test_a_damaged_lease_is_an_error_that_names_it(any_store: Store) -> None:
     path = Lease.take(any_store, "sweep")._path
-    any_store._put(path, pa.py_buffer(b"{"))
+    any_store.place.write(path, b"{")
 
-    with pytest.raises(StoreError, match=f"the file {path} of the result store is damaged; delete it"):
+    with pytest.raises(
+        StoreError, match=f"the file {any_store.place.path(path)} of the result store is damaged; delete it"
+    ):
         Lease.take(any_store, "sweep")
     assert leases(any_store) == [path], "who was refused leaves no lease"
 

@@ -17,7 +17,7 @@ from search import writer as writing
 from search.errors import StoreError
 from search.guard import Guard
 from search.history import PastTrial, past_trials
-from search.recorder import Recorder, TrialRecord
+from search.recorder import JUDGED, Recorder, TrialRecord
 from search.searchers import CellSearcher
 from search.spec import SweepSpec, parse, studies
 from search.store import Store
@@ -550,6 +550,21 @@ def test_a_trial_that_is_withdrawn_before_it_begins_again_is_as_it_was(begin: Be
     assert after | {"written": None} == before | {"written": None, "error": "enough again"}
 
 
+def test_of_a_result_tune_is_left_with_what_is_judged_by_and_of_a_trial_that_ended_with_nothing(begin: Begin) -> None:
+    sweep = begin()
+    trial = sweep.propose()
+    sweep.start(trial)
+    epoch = result(1)
+    sweep.recorder.on_trial_result(0, [], trial, epoch)
+    assert epoch.keys() <= JUDGED and {"epoch", "score", "status", "gradient_evaluations"} <= epoch.keys()
+    assert {row["metric"] for row in sweep.rows("metrics")} >= {"loss", "recall@20"}
+    metadata = trial.run_metadata
+    metadata.metric_analysis["score"], metadata.metric_n_steps["score"] = {"max": 0.1}, {"5": [0.1]}
+    metadata.last_result = epoch
+    sweep.complete(trial)
+    assert (metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result) == ({}, {}, {})
+
+
 def test_of_each_cell_the_best_trials_checkpoints_stay(begin: Begin) -> None:
     sweep = begin()
     first = sweep.run(0.3)
@@ -608,6 +623,22 @@ def test_after_a_resume_the_best_of_before_is_still_the_best_to_beat(begin: Begi
     assert second.kept() == {good}
     better = second.run(0.6)
     assert second.kept() == {better}
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("best", {"b", "runs"}), ("all", {"a", "b", "runs"}), ("none", {"runs"})])
+def test_checkpoints_that_a_killed_driver_left_behind_go_at_the_resume(
+    policy: str, kept: set[str], begin: Begin
+) -> None:
+    first = begin(checkpoint={"ended": policy})
+    names = {"a": first.run(0.2), "b": first.run(0.3)}
+    running = first.propose()
+    first.start(running)
+    first.writer.flush()
+    names["runs"] = running.config["name"]
+    for name in names.values():
+        CheckpointFolder(f"{first.checkpoints}/{name}").save(1, {}, {})
+    second = begin(past=True, checkpoint={"ended": policy})
+    assert second.kept() == {names[each] for each in kept}
 
 
 def test_checkpoints_stay_until_the_end_of_their_trial_is_in_the_store(

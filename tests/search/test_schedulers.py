@@ -364,6 +364,16 @@ def test_what_a_trial_has_cost_is_charged_by_its_share_and_ends_the_sweep() -> N
     assert guard.kind == "budget" and guard.ended["t"][0] == "stopped"
 
 
+def test_a_last_result_is_charged_too_though_tune_shows_it_at_the_end_alone() -> None:
+    guard = Guard(Budget(BudgetSection(amount=30), ["a"]))
+    fifo = scheduler("fifo", guard=guard)
+    trial = add(fifo, "t")
+    judge(fifo, trial, 1, 0.5)
+    fifo.on_trial_complete(Controller(), trial, result(3, 0.5, "finished"))
+    assert guard.budget is not None and guard.budget.spent().gradient_evaluations == 30
+    assert guard.against("a") is not None
+
+
 def test_a_cell_that_has_spent_its_share_stops_while_the_others_go_on() -> None:
     guard = Guard(Budget(BudgetSection(amount=30), ["a", "b"]))
     fifo = scheduler("fifo", guard=guard)

@@ -14,8 +14,7 @@ import pytest
 import torch
 from pyarrow import fs
 
-from trainables import checkpoints
-from trainables.checkpoints import NUMBERS, TENSORS, CheckpointFolder, load, remove_all, save
+from trainables.checkpoints import NUMBERS, TENSORS, CheckpointFolder, load, remove_all, remove_needless, save
 from trainables.errors import TrainableError
 
 CPU = torch.device("cpu")
@@ -256,14 +255,13 @@ def test_what_killed_saves_left_behind_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "trial").iterdir()] == ["epoch_000001"]
 
 
-def test_an_upload_that_was_cut_off_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_was_cut_off_is_no_checkpoint(tmp_path: Path) -> None:
     files = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     folder = CheckpointFolder("trial", filesystem=files)
     folder.save(1, *state(1.0))
-    monkeypatch.setattr(checkpoints, "NUMBERS", "nowhere/progress.json")
-    with pytest.raises(FileNotFoundError):
+    (tmp_path / "trial" / "epoch_000002" / NUMBERS).mkdir(parents=True)  # nothing can be uploaded to there
+    with pytest.raises(OSError, match="Is a directory"):
         folder.save(2, *state(2.0))
-    monkeypatch.undo()
     assert (tmp_path / "trial" / "epoch_000002" / TENSORS).exists()
     assert [numbers["epoch"] for _, numbers in folder.newest_first(CPU)] == [1]
 
@@ -281,7 +279,7 @@ def test_code_in_the_newest_checkpoint_is_not_run_and_the_one_before_serves(
 def test_all_of_a_trial_is_removed_and_nothing_else(place: Place, tmp_path: Path) -> None:
     place.save(1, 2)
     CheckpointFolder(str(place.path.parent / "other")).save(1, *state(1.0))
-    if place.folder._local:
+    if place.folder._place.local:
         remove_all(str(place.path))
         remove_all(str(place.path))
     else:
@@ -289,6 +287,14 @@ def test_all_of_a_trial_is_removed_and_nothing_else(place: Place, tmp_path: Path
             remove_all("checkpoints/trial", fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()))
     assert [path.name for path in place.path.parent.iterdir()] == ["other"]
     assert place.read() == []
+
+
+def test_of_several_trials_the_needless_ones_lose_theirs(tmp_path: Path) -> None:
+    for trial in ("a", "b", "c"):
+        CheckpointFolder(str(tmp_path / trial)).save(1, *state(1.0))
+    remove_needless(str(tmp_path), {"a", "c", "never seen"})
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    remove_needless(str(tmp_path / "nowhere"), {"a"})
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_system_and_holds_nothing(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
@@ -16,18 +15,11 @@ import pytest
 from search.cluster import authentication
 from search.errors import SearchError
 
-VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
-
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path, monkeypatch):
-    """A home of its own, and nothing set; Ray, where other tests have loaded it, hears nothing of these."""
-    for name in VARIABLES:
-        # Set first, so that what a test leaves there is taken back.
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+def _home(tmp_path, monkeypatch, deaf_ray):
+    """A home of its own."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(authentication, "use", lambda mode: os.environ.update(RAY_AUTH_MODE=mode))
 
 
 def token_path(tmp_path: Path) -> Path:
@@ -201,35 +193,22 @@ def test_nor_one_that_does_not_ask_for_the_token(tmp_path, monkeypatch, door, sa
     assert os.environ["RAY_AUTH_MODE"] == ("disabled" if door == "open" else "token")
 
 
-@contextmanager
-def dashboard(token: str | None) -> Iterator[str]:
-    """An HTTP server that answers like Ray's dashboard; yields its URL."""
+def dashboard(token: str | None) -> Callable[[str, str | None], tuple[int, bytes]]:
+    """Answers like Ray's dashboard."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            given = self.headers.get("authorization")
-            code = 200 if token is None or given == f"Bearer {token}" else 401 if given is None else 403
-            self.send_response(code if self.path == "/api/version" else 404)
-            self.end_headers()
+    def answer(path: str, given: str | None) -> tuple[int, bytes]:
+        code = 200 if token is None or given == f"Bearer {token}" else 401 if given is None else 403
+        return (code if path == "/api/version" else 404), b""
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    return answer
 
 
-def test_the_door_of_a_dashboard():
-    with dashboard("right") as url:
-        assert [authentication.knock(url, token) for token in (None, "wrong", "right")] == ["closed", "closed", "open"]
-        assert authentication.knock(f"{url}/elsewhere", None) == "unknown"
-    with dashboard(None) as url:
-        assert authentication.knock(url, None) == "open"
-    assert authentication.knock(url, None) == "unknown"
+def test_the_door_of_a_dashboard(serve):
+    url = serve(dashboard("right"))
+    assert [authentication.knock(url, token) for token in (None, "wrong", "right")] == ["closed", "closed", "open"]
+    assert authentication.knock(f"{url}/elsewhere", None) == "unknown"
+    assert authentication.knock(serve(dashboard(None)), None) == "open"
+    assert authentication.knock(f"http://127.0.0.1:{a_free_port()}", None) == "unknown"
 
 
 HEAD = """
@@ -281,8 +260,8 @@ def a_cluster(environment: dict[str, str]) -> Iterator[tuple[str, str, str]]:
 def join(address: str, environment: dict[str, str], *options: str) -> str:
     """What a client says that has this environment and joins the cluster."""
     command = [sys.executable, "-c", CLIENT, address, *options]
-    cleared = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return subprocess.run(command, env=cleared | environment, capture_output=True, text=True, check=True).stdout.strip()
+    environment = os.environ | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.slow

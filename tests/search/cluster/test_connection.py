@@ -10,14 +10,9 @@ from search.cluster.connection import joined, resolve
 from search.errors import SearchError
 from search.spec import load
 
-VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
-
 
 @pytest.fixture(autouse=True)
-def _nothing_set(tmp_path, monkeypatch):
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+def _token_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
 
 

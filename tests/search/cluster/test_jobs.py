@@ -4,9 +4,7 @@ import importlib.util
 import os
 import socket
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,31 +118,11 @@ def test_an_address_at_which_nothing_listens_is_refused() -> None:
             jobs.find_job(address, "sweep")
 
 
-@pytest.fixture
-def stranger() -> Iterator[str]:
-    """The address of a web server that is no dashboard, but answers everything with 200."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>")
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 def test_a_web_server_that_is_no_dashboard_is_an_error_of_one_sentence(
-    stranger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    stranger = serve(lambda path, authorization: (200, b"<html>"))
 
     with pytest.raises(SearchError, match=f"^the cluster {stranger} did not do what was asked: [^\n]*$"):
         jobs.find_job(stranger, "sweep")

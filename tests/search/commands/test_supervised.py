@@ -12,14 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from search import cli
+from search.commands import supervised
+
 ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
 import os, signal, sys, time
-from search.commands.supervised import supervised
+from search.commands.supervised import in_child
 def work(tell):
 {body}
-sys.exit(supervised(work))
+sys.exit(in_child(work))
 """
 
 
@@ -163,3 +166,11 @@ def test_a_process_that_the_work_leaves_behind_does_not_hold_the_parent(name: st
     leave = "if os.fork() == 0:\n    time.sleep(30)\n    os._exit(0)\n"
     with started(f"os.close(1)\nos.close(2)\n{leave}{name}os._exit(2)") as process:
         assert process.wait(timeout=15) == 2
+
+
+def test_only_the_console_script_runs_its_work_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "apart", False)
+    assert cli.run(["show", "models"]) == 0 and not supervised.apart
+    with pytest.raises(SystemExit):
+        cli.main(["show", "models"])
+    assert supervised.apart
