@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from search.names import JOB_VARIABLE
 from search.spec import SweepSpec
 from trainables.data.bundle import DataBundle
 
@@ -42,6 +44,7 @@ def sweep_row(
         "scheduler_json": spec.search.scheduler.model_dump_json(),
         "data_json": json.dumps({name: dict(bundle.file_digests) for name, bundle in bundles.items()}),
         "host": host_name(),
+        "job": os.environ.get(JOB_VARIABLE),
     }
 
 

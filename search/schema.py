@@ -85,6 +85,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("scheduler_json", TEXT, "settings of the scheduler", nullable=True),
         Column("data_json", TEXT, "digests of every data file, by data set", nullable=True),
         Column("host", TEXT, "machine that the driver ran on", nullable=True),
+        Column("job", TEXT, "Ray's id of the job that the driver ran as; null where it was none", nullable=True),
         _WRITTEN,
     ),
     "trials": (

@@ -115,24 +115,28 @@ class Store:
 
     def sweep_names(self) -> list[str]:
         """The names of all sweeps that were started, by their first start, oldest first."""
-        return list(dict.fromkeys(self._starts()))
+        return list(dict.fromkeys(sweep for sweep, _ in self._starts()))
 
     def resolve(self, name: str | None) -> str:
-        """The sweep of that name, or for None the one started or resumed last; StoreError when there is none."""
+        """The sweep of that name, or that a job of that id drove, or for None the one started or resumed last.
+
+        Raises:
+            StoreError: there is none.
+        """
         starts = self._starts()
-        if name is None and starts:
-            return starts[-1]
-        if name is None:
+        if name is None and not starts:
             raise StoreError(f"the result store {self.named} holds no sweep yet")
-        if name not in starts:
-            raise StoreError(f"the result store {self.named} has no sweep `{name}`{nearest(name, set(starts))}")
-        return name
+        names = [sweep for sweep, job in starts if name in (None, sweep, job)]
+        if not names:
+            known = nearest(str(name), {sweep for sweep, _ in starts})
+            raise StoreError(f"the result store {self.named} has no sweep `{name}`{known}")
+        return name if name in names else names[-1]
 
     def claim(self, name: str) -> str:
         """A sweep name that no other call was given or will be: `name`, else `name-2`, `name-3`, ..."""
         if not _SWEEP_NAME.fullmatch(name):
             raise StoreError(f"a sweep name must be up to 100 letters, digits, `.`, `_` and `-`, but got {name!r}")
-        taken = set(self._starts())
+        taken = set(self.sweep_names())
         later = (f"{name}-{number}" for number in itertools.count(2))
         with self.reported("written"):
             return next(each for each in itertools.chain([name], later) if each not in taken and self._reserve(each))
@@ -160,14 +164,10 @@ class Store:
                     self.place.delete(part)
         return len(parts)
 
-    def _starts(self) -> list[str]:
-        starts = (
-            self.table("sweeps")
-            .select(["sweep", "started"])
-            .sort_by([("started", "ascending"), ("sweep", "ascending")])
-        )
-        names: list[str] = starts["sweep"].to_pylist()
-        return names
+    def _starts(self) -> list[tuple[str, str | None]]:
+        """The sweep and the job of every start, oldest first."""
+        starts = self.table("sweeps").sort_by([("started", "ascending"), ("sweep", "ascending")])
+        return list(zip(starts["sweep"].to_pylist(), starts["job"].to_pylist(), strict=True))
 
     @contextmanager
     def reported(self, done: str) -> Iterator[None]:

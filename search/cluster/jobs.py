@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shlex
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,15 +21,17 @@ from urllib.parse import urlsplit
 
 from search.cluster import authentication
 from search.errors import SearchError
+from search.names import JOB_VARIABLE
 from search.schema import nearest
 from search.spec import SweepSpec
 
 LARGEST_BYTES = 100_000
 """Of the sweep as JSON: Linux takes up to 131,072 bytes in one argument of a command."""
 
-_SWEEP = "recsweep"  # the key under which a job's metadata hold the sweep's name
+_SWEEP, _STORE = "recsweep", "recsweep-store"  # under these keys a job's metadata hold its sweep's name and its store
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client would prefer these to the address it is given
 _RUNNING = ("PENDING", "RUNNING")
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Job:
     Attributes:
         id: Ray's name of the job.
         sweep: the name that the sweep was sent with; in the store it may have got a number behind it.
+        store: the result store, as the cluster sees it.
         status: PENDING, RUNNING, SUCCEEDED (exit code 0), FAILED (any other) or STOPPED.
         message: what Ray says about the status; may hold the last lines of the job's output.
         exit_code: the command's exit code; None while it runs, and where it was stopped.
@@ -45,9 +49,14 @@ class Job:
 
     id: str
     sweep: str
+    store: str
     status: str
     message: str
     exit_code: int | None
+
+    def __str__(self) -> str:
+        code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+        return f"Job {self.id}: {self.status}{code}"
 
     @property
     def runs(self) -> bool:
@@ -69,10 +78,11 @@ def submit(address: str, spec: SweepSpec, store: str, *, resume: bool = False, i
     """
     _check_store(store)
     job = f"recsweep-{spec.name}-{uuid.uuid4().hex[:8]}"
-    entrypoint = _entrypoint(spec, store, resume=resume, insecure=insecure)
+    entrypoint = _entrypoint(spec, store, job, resume=resume, insecure=insecure)
     client = _client(address, insecure=insecure)
     with _reported(address):
-        client.submit_job(entrypoint=entrypoint, submission_id=job, metadata={_SWEEP: spec.name})
+        metadata = {_SWEEP: spec.name, _STORE: store}
+        client.submit_job(entrypoint=entrypoint, submission_id=job, metadata=metadata)
     return job
 
 
@@ -83,6 +93,30 @@ def find_job(address: str, sweep: str | None, *, insecure: bool = False) -> Job:
         SearchError: there is none, or the cluster does not answer or refuses us.
     """
     return _find(_client(address, insecure=insecure), address, sweep)
+
+
+def job_status(address: str, job: Job, *options: str, insecure: bool = False) -> str:
+    """What `recsweep status` says of a job's sweep on the cluster, as the store may be seen from there alone.
+
+    The question is a job, too, of some seconds.
+
+    Args:
+        options: of `recsweep status`.
+
+    Raises:
+        SearchError: the store has nothing of the sweep yet, or the cluster does not answer or refuses us.
+    """
+    client = _client(address, insecure=insecure)
+    question = ["python", "-m", "search.cli", "status", job.id, "--store", job.store, *options]
+    with _reported(address):
+        asked = client.submit_job(entrypoint=f"exec {shlex.join(question)}")
+        while (status := _text(client.get_job_status(asked))) in _RUNNING:
+            time.sleep(_POLL_SECONDS)
+        said = str(client.get_job_logs(asked)).strip()
+    if status != "SUCCEEDED":
+        why = said.splitlines()[-1].removeprefix("recsweep: ") if said else status
+        raise SearchError(f"the cluster {address} cannot tell how far {job.id} is: {why}")
+    return said
 
 
 def job_logs(address: str, sweep: str | None, *, follow: bool = False, insecure: bool = False) -> Iterator[str]:
@@ -128,11 +162,11 @@ def _check_store(store: str) -> None:
         raise SearchError(f"{rule}; let the cluster's nodes have them in their environment")
 
 
-def _entrypoint(spec: SweepSpec, store: str, *, resume: bool, insecure: bool) -> str:
+def _entrypoint(spec: SweepSpec, store: str, job: str, *, resume: bool, insecure: bool) -> str:
     """The shell command that drives the sweep on the head node."""
     what = ["resume", spec.name] if resume else ["launch", "/dev/stdin"]
     options = ["--address", "auto", "--store", store, *(["--insecure-cluster"] if insecure else [])]
-    command = shlex.join(["python", "-m", "search.cli", *what, *options])
+    command = shlex.join(["env", f"{JOB_VARIABLE}={job}", "python", "-m", "search.cli", *what, *options])
     if resume:
         return f"exec {command}"
     # JSON is YAML on one line, so no line of it can end the text early.
@@ -177,8 +211,14 @@ def _find(client: Any, address: str, sweep: str | None) -> Job:
         known = "" if sweep is None else nearest(sweep, {each.metadata[_SWEEP] for each in found})
         raise SearchError(f"the cluster {address} has no {wanted}{known}")
     last = chosen[-1]
-    status = str(getattr(last.status, "value", last.status))
-    return Job(last.submission_id, last.metadata[_SWEEP], status, last.message or "", last.driver_exit_code)
+    metadata, status = last.metadata, _text(last.status)
+    return Job(
+        last.submission_id, metadata[_SWEEP], metadata[_STORE], status, last.message or "", last.driver_exit_code
+    )
+
+
+def _text(status: Any) -> str:
+    return str(getattr(status, "value", status))
 
 
 def _tail(pieces: Any) -> Iterator[str]:

@@ -19,6 +19,10 @@ AddressOption = Annotated[str | None, typer.Option("--address", help="Join the R
 InsecureOption = Annotated[
     bool, typer.Option("--insecure-cluster", help="Use a cluster on a network even where it lets anyone in.")
 ]
+SubmitOption = Annotated[
+    str | None,
+    typer.Option("--submit", help="The sweep runs as a job of the cluster with this Jobs API address.", metavar="URL"),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show Ray's own output.")]
 SweepArgument = Annotated[str | None, typer.Argument(help="Name of a sweep in the store; default: the latest one.")]
 

@@ -3,27 +3,16 @@
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from search import control
-from search.commands.options import StoreOption, SweepArgument, open_store
+from search.commands.options import InsecureOption, StoreOption, SubmitOption, SweepArgument, open_store
 from search.errors import SearchError
 from search.store import Store
 
-if TYPE_CHECKING:
-    from search.cluster.jobs import Job
-
 POLL_SECONDS = 2.0
-
-SubmitOption = Annotated[
-    str | None,
-    typer.Option("--submit", help="The sweep runs as a job of the cluster with this Jobs API address.", metavar="URL"),
-]
-InsecureOption = Annotated[
-    bool, typer.Option("--insecure-cluster", help="With --submit: use a cluster that lets anyone in.")
-]
 
 
 def stop(
@@ -72,7 +61,7 @@ def _stop_job(address: str, sweep: str, *, wait: bool, insecure: bool) -> int:
     while wait and (job := jobs.find_job(address, job.id, insecure=insecure)).runs:
         time.sleep(POLL_SECONDS)
     if wait:
-        print(_ending(job))
+        print(job)
     return 0
 
 
@@ -108,13 +97,8 @@ def _print_job(address: str, sweep: str | None, *, follow: bool, insecure: bool)
     job = jobs.find_job(address, sweep, insecure=insecure).id
     for text in jobs.job_logs(address, job, follow=follow, insecure=insecure):
         print(text, end="", flush=True)
-    print(_ending(jobs.find_job(address, job, insecure=insecure)))
+    print(jobs.find_job(address, job, insecure=insecure))
     return 0
-
-
-def _ending(job: "Job") -> str:
-    code = "" if job.exit_code is None else f", exit code {job.exit_code}"
-    return f"Job {job.id}: {job.status}{code}"
 
 
 def lines(store: Store, sweep: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from search.commands.options import (
     InsecureOption,
     Joining,
     StoreOption,
+    SubmitOption,
     SweepArgument,
     VerboseOption,
     console,
@@ -27,6 +28,7 @@ from search.commands.options import (
     store_place,
 )
 from search.commands.supervised import BROKEN, Tell
+from search.errors import SearchError
 from search.history import stored_spec
 from search.plan import Count, Estimate, Plan, Prediction
 from search.spec import SweepSpec, load
@@ -279,10 +281,14 @@ def status(
     store: StoreOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 seconds until the sweep ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    submit: SubmitOption = None,
+    insecure: InsecureOption = False,
 ) -> int:
     """Show how far a sweep is: trials by state, best validation score and cost of every cell."""
     from search.progress import sweep_progress
 
+    if submit is not None:
+        return _print_job_status(submit, sweep, watch=watch, as_json=as_json, insecure=insecure)
     results = open_store(store)
     screen = console()
     while True:
@@ -294,6 +300,21 @@ def status(
         if not watch or progress.ended:
             return 0
         time.sleep(2)
+
+
+def _print_job_status(address: str, sweep: str | None, *, watch: bool, as_json: bool, insecure: bool) -> int:
+    from search.cluster import jobs
+
+    if watch:
+        raise SearchError("--watch must be without --submit, where every look takes seconds: use logs --follow")
+    job = jobs.find_job(address, sweep, insecure=insecure)
+    if as_json:
+        # What the command printed before are warnings.
+        print(jobs.job_status(address, job, "--json", insecure=insecure).splitlines()[-1])
+        return 0
+    print(job, flush=True)
+    print(jobs.job_status(address, job, insecure=insecure))
+    return 0
 
 
 def _count(count: Count) -> str:

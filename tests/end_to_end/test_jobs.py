@@ -160,6 +160,39 @@ def test_a_sweep_is_sent_followed_and_read_from_the_store(cluster: Cluster, swee
     assert last_line(cluster.recsweep("logs", *submit)) == followed.stdout.splitlines()[-1], "the latest job"
     progress = json.loads(cluster.recsweep("status", "--json", "--store", store).stdout)
     assert progress["ended"]
+    asked = cluster.recsweep("status", "sent", "--json", *submit)
+    assert json.loads(asked.stdout) == progress, "the store is found by the job, and read on the cluster"
+
+
+def test_of_two_sweeps_of_one_name_the_status_is_that_of_the_last_one_sent(
+    cluster: Cluster, sweep_file: Callable[[str], Path]
+) -> None:
+    store, submit = cluster.folder / "twice", ("--submit", cluster.address)
+    short = ("train.max_epochs=1", "search.trials=1", "axes.model=[lightgcn]", "axes.update=[descent]")
+    for trials in (1, 2):
+        cluster.send(sweep_file("twice"), store, *short, f"search.trials={trials}")
+        cluster.recsweep("logs", "twice", "--follow", *submit)
+
+    said = cluster.recsweep("status", "twice", *submit)
+
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("Job recsweep-twice-") and "SUCCEEDED, exit code 0" in said.stdout
+    assert "twice-2: ended" in said.stdout and "lightgcn" in said.stdout
+
+
+def test_a_sweep_that_never_began_is_an_error_that_says_what_the_cluster_knows(
+    cluster: Cluster, sweep_file: Callable[[str], Path]
+) -> None:
+    submit = ("--submit", cluster.address)
+    cluster.send(sweep_file("empty"), cluster.folder / "empty", "data.names=[nowhere]", "data.root=/nowhere")
+    failed = cluster.recsweep("logs", "empty", "--follow", *submit)
+    assert last_line(failed).endswith("FAILED, exit code 2")
+
+    said = cluster.recsweep("status", "empty", *submit)
+
+    assert (said.returncode, "FAILED" in said.stdout) == (2, True)
+    (sentence,) = said.stderr.splitlines()
+    assert "cannot tell how far recsweep-empty-" in sentence and "has no sweep `recsweep-empty-" in sentence
 
 
 def test_a_job_is_stopped_at_once_and_a_driver_at_its_checkpoints(

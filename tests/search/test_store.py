@@ -559,6 +559,13 @@ def test_a_part_of_a_newer_schema_is_refused_with_both_versions(store: Store) ->
         store.table("trials")
 
 
+def test_a_sweep_is_also_known_by_the_job_that_drove_it(store: Store) -> None:
+    starts = [("s", "job-1"), ("s-2", "job-2"), ("s", "job-3")]
+    rows = [sweep(name, started=NOW.replace(hour=hour)) | {"job": job} for hour, (name, job) in enumerate(starts)]
+    store.append("sweeps", rows)
+    assert [store.resolve(name) for name in ("job-1", "job-2", "job-3", "s", None)] == ["s", "s-2", "s", "s", "s"]
+
+
 def test_sweeps_are_listed_by_their_first_start_and_the_latest_is_the_last_one_started_or_resumed(store: Store) -> None:
     store.append("sweeps", [sweep("b", started=NOW.replace(hour=5)), sweep("a", started=NOW.replace(hour=4))])
     assert (store.sweep_names(), store.resolve(None)) == (["a", "b"], "b")

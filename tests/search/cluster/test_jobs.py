@@ -17,6 +17,7 @@ from search.yaml_loader import read
 STORE = "s3://bucket/results"
 
 RECORDER = """#!/bin/sh
+echo "$RECSWEEP_JOB" >> "$0.job"
 for each in "$@"; do echo "$each" >> "$0.arguments"; done
 cat > "$0.input"
 exit 3
@@ -59,7 +60,7 @@ def awkward() -> SweepSpec:
 
 @pytest.mark.parametrize("spec", [*map(load, builtin_sweeps()), awkward()], ids=lambda spec: spec.name)
 def test_the_head_is_given_the_same_sweep(spec: SweepSpec, head: Path) -> None:
-    entrypoint = jobs._entrypoint(spec, STORE, resume=False, insecure=False)
+    entrypoint = jobs._entrypoint(spec, STORE, "job-1", resume=False, insecure=False)
 
     code, arguments, text = run(entrypoint, head)
 
@@ -67,17 +68,18 @@ def test_the_head_is_given_the_same_sweep(spec: SweepSpec, head: Path) -> None:
     launch = ["-m", "search.cli", "launch", "/dev/stdin"]
     assert arguments == [*launch, "--address", "auto", "--store", STORE]
     assert parse(read(text, "stdin")) == spec
+    assert Path(f"{head}.job").read_text() == "job-1\n"
 
 
 def test_a_store_comes_through_the_shell_as_it_is(head: Path) -> None:
     store = "/mnt/it's $HOME/results"
-    entrypoint = jobs._entrypoint(awkward(), store, resume=False, insecure=True)
+    entrypoint = jobs._entrypoint(awkward(), store, "job-1", resume=False, insecure=True)
 
     assert run(entrypoint, head)[1][-2:] == [store, "--insecure-cluster"]
 
 
 def test_a_resume_needs_only_the_name(head: Path) -> None:
-    entrypoint = jobs._entrypoint(awkward(), STORE, resume=True, insecure=False)
+    entrypoint = jobs._entrypoint(awkward(), STORE, "job-1", resume=True, insecure=False)
 
     resume = ["-m", "search.cli", "resume", "awkward"]
     assert run(entrypoint, head) == (3, [*resume, "--address", "auto", "--store", STORE], "")
@@ -87,7 +89,7 @@ def test_a_sweep_that_is_too_long_for_a_command_is_refused() -> None:
     spec = awkward().model_copy(update={"store": "x" * jobs.LARGEST_BYTES})
 
     with pytest.raises(SearchError, match=r"at most 100000 bytes of JSON, but has 10\d{4}$"):
-        jobs._entrypoint(spec, STORE, resume=False, insecure=False)
+        jobs._entrypoint(spec, STORE, "job-1", resume=False, insecure=False)
 
 
 @pytest.mark.parametrize("store", ["results", "./results", "~/results", ""])
