@@ -4,6 +4,7 @@ import resource
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
     def _build(self, config: dict[str, Any]) -> None:
         start = time.perf_counter()
         self._trainer: Trainer | None = None
+        forget_peak_memory(self._device)
         self._error: str | None = None
         self._folder: checkpoints.CheckpointFolder | None = None
         self._reports: list[dict[str, Any]] = []
@@ -181,11 +183,8 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
         return tensors, {"progress": progress, "reports": self._reports}
 
     def _usage(self) -> dict[str, Any]:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if self._device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self._device)
         return {
-            "peak_memory_bytes": peak,
+            "peak_memory_bytes": peak_memory(self._device),
             "device": torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
         }
 
@@ -206,6 +205,22 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
         self._trainer = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has held on the device since `forget_peak_memory`; on a CPU all its memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begins a new peak, since workers go from trial to trial. Of a CPU's only Linux can forget; elsewhere it stays."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def describe_error(error: Exception) -> str:

@@ -2,10 +2,12 @@
 
 import math
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ray.tune.trainable import trainable as tunes
@@ -135,6 +137,17 @@ def test_a_worker_goes_on_with_the_next_trial_after_any_end(build: Build) -> Non
         assert worker.reset({"name": "n", "cell": "c", "trial": dict(FLAT)})
         result = worker.train()
         assert (result["losses"], result["validation"]) == (expected["losses"], expected["validation"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process forget its peak memory")
+def test_a_trials_peak_memory_is_not_that_of_the_one_before_in_its_worker(build: Build) -> None:
+    worker = build()
+    large = np.ones(50_000_000)
+    before = worker.step()["peak_memory_bytes"]
+    assert before > large.nbytes
+    del large
+    worker.reset({"name": "m", "cell": "c", "trial": dict(FLAT)})
+    assert before - worker.step()["peak_memory_bytes"] > 300_000_000
 
 
 def test_a_reused_worker_that_restores_another_ones_checkpoint_is_bit_identical(build: Build, tmp_path: Path) -> None:
