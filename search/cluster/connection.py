@@ -115,16 +115,17 @@ def resolve(address: str | None) -> str | None:
 
 def _start(ray: Any, address: str | None, environment: dict[str, str], *, verbose: bool, insecure: bool) -> None:
     options: dict[str, Any] = {
-        "runtime_env": {"env_vars": environment},
         "log_to_driver": verbose,
         "logging_level": logging.INFO if verbose else logging.ERROR,
     }
     if address is None:
         authentication.secure_own()
-        with _on_loopback():
+        # Workers inherit these. With a runtime_env Ray would start others in place of those that it has started ahead.
+        with _on_loopback(), _environment(environment):
             # `local`, because Ray would otherwise join what an earlier `ray start` on this machine left behind.
             ray.init(address="local", include_dashboard=False, **options)
         return
+    options["runtime_env"] = {"env_vars": environment}
     check_answers(address)
     authentication.secure_join(address, insecure=insecure)
     try:
@@ -132,6 +133,20 @@ def _start(ray: Any, address: str | None, environment: dict[str, str], *, verbos
             ray.init(address=address, **options)
     except ConnectionError as error:
         raise SearchError(f"--address must be that of a running Ray cluster, but {address!r}: {error}") from None
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets variables for the processes that are started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _only_on_loopback(ray: Any, address: str) -> bool:

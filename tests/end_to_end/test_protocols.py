@@ -193,9 +193,10 @@ def test_an_interrupt_keeps_what_was_measured_and_the_same_command_measures_the_
     arguments = ["generalise", "--store", "s", "--seeds", seeds, "--cell", CELLS[0]]
     command = [str(Path(sys.executable).parent / "recsweep"), *arguments]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell that runs the tests in its background has SIGINT ignored by all that it starts.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes, **heard) as process:
         assert process.stdout is not None
         deadline = time.monotonic() + 200
         for line in process.stdout:

@@ -6,7 +6,7 @@ import pytest
 
 from search import cluster
 from search.cluster.authentication import knock, read_token
-from search.cluster.connection import joined, resolve
+from search.cluster.connection import ALLOCATOR, joined, resolve
 from search.errors import SearchError
 from search.spec import load
 
@@ -89,6 +89,21 @@ def test_a_cluster_of_its_own_is_on_loopback_and_asks_for_the_token(tmp_path):
             assert again is ray
         assert ray.is_initialized()
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_of_its_own_get_their_settings(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+
+    def look():
+        return {name: os.environ.get(name) for name in settings}
+
+    settings = {**ALLOCATOR, "OMP_NUM_THREADS": "2"}
+    with cluster.connection(load("quickstart", ["resources.cpu=2"]), None, verbose=False):
+        import ray
+
+        assert ray.get(ray.remote(look).remote()) == settings
+        assert os.environ["OMP_NUM_THREADS"] == "7" and not ALLOCATOR.keys() & os.environ.keys()
 
 
 @pytest.mark.slow
