@@ -1,12 +1,14 @@
 """The service: which trials run, and what came out.
 
-In a notebook: `from search import SweepSpec, load, run, Store, best, compare, convergence`.
+In a notebook: `from search import SweepSpec, load, run, Store, best, compare, confirm, convergence`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.comparison import compare
+    from search.confirmation.judgement import confirmed
+    from search.confirmation.runner import confirm
     from search.convergence_curves import convergence
     from search.driver import run
     from search.protocols.runner import run_protocols
@@ -14,13 +16,26 @@ if TYPE_CHECKING:
     from search.spec import SweepSpec, load
     from search.store import Store
 
-__all__ = ["Store", "SweepSpec", "best", "compare", "convergence", "load", "run", "run_protocols"]
+__all__ = [
+    "Store",
+    "SweepSpec",
+    "best",
+    "compare",
+    "confirm",
+    "confirmed",
+    "convergence",
+    "load",
+    "run",
+    "run_protocols",
+]
 
 _HOMES = {
     "Store": "search.store",
     "SweepSpec": "search.spec",
     "best": "search.report.best",
     "compare": "search.comparison",
+    "confirm": "search.confirmation.runner",
+    "confirmed": "search.confirmation.judgement",
     "convergence": "search.convergence_curves",
     "load": "search.spec",
     "run": "search.driver",

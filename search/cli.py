@@ -40,6 +40,7 @@ for command in (
     protocols.robustness,
     protocols.generalise,
     protocols.landscape,
+    protocols.confirm,
     doctor.doctor,
 ):
     app.command()(command)

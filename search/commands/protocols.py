@@ -1,10 +1,11 @@
-"""Commands that measure a stored sweep's best configurations: robustness, generalise, landscape."""
+"""Commands that train a stored sweep's best configurations again: robustness, generalise, landscape, confirm."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
+from rich.console import Console
 
 from search.commands.options import (
     AddressOption,
@@ -94,6 +95,42 @@ def landscape(
     return measure_and_print(results, name, chosen, joining, cells=cells, seeds=_seeds(seeds)).exit_code
 
 
+def confirm(
+    sweep: SweepArgument = None,
+    store: StoreOption = None,
+    cells: CellOption = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many fresh seeds.", min=1)] = 10,
+    top: Annotated[int, typer.Option(help="Configurations of each cell, the best ones of the search.", min=1)] = 1,
+    address: AddressOption = None,
+    insecure: InsecureOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Train each cell's best configuration on fresh seeds and open the test split for it, once for all."""
+    from search.confirmation.judgement import confirmed
+    from search.confirmation.runner import confirm as run
+    from search.confirmation.terminal import print_confirmed
+    from search.protocols.terminal import unit_line
+
+    results = open_store(store)
+    name = results.resolve(sweep)
+    screen = console()
+    screen.print(f"{name}: confirmation of the best configurations; this opens the test split", soft_wrap=True)
+    outcome = run(
+        results,
+        name,
+        seeds=seeds,
+        cells=cells,
+        top=top,
+        address=address,
+        insecure=insecure,
+        verbose=verbose,
+        on_unit=lambda end: screen.print(unit_line(end), highlight=False, markup=False, soft_wrap=True),
+    )
+    print_confirmed(screen, confirmed(results, name))
+    _print_outcome(screen, results, outcome)
+    return outcome.exit_code
+
+
 _NOTHING: Mapping[str, None] = {"robustness": None, "generalisation": None, "landscape": None}
 
 
@@ -157,10 +194,14 @@ def measure_and_print(
         on_unit=lambda end: screen.print(unit_line(end), highlight=False, markup=False, soft_wrap=True),
     )
     print_figures(screen, store, sweep, tuple(protocols.given()), cells)
+    _print_outcome(screen, store, outcome)
+    return outcome
+
+
+def _print_outcome(screen: Console, store: Store, outcome: "ProtocolOutcome") -> None:
     counts = f"{outcome.done} measured, {outcome.stored} in the store already, {len(outcome.failed)} failed"
-    screen.print(f"{sweep}: {plural(outcome.planned, 'unit')}, {counts}, in {duration(outcome.seconds)}")
+    screen.print(f"{outcome.sweep}: {plural(outcome.planned, 'unit')}, {counts}, in {duration(outcome.seconds)}")
     if outcome.interrupted:
         screen.print("Interrupted; what was measured is in the store, and the same command measures the rest.")
     else:
-        screen.print(f"Next: recsweep report {sweep} --store {store.named}", soft_wrap=True)
-    return outcome
+        screen.print(f"Next: recsweep report {outcome.sweep} --store {store.named}", soft_wrap=True)

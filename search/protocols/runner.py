@@ -113,10 +113,10 @@ def run_protocols(
     ends: list[UnitEnd] = []
     interrupted = False
     if missing:
-        bundles = _load(missing)
+        bundles = load_data(missing)
         with cluster.connection(spec, address, verbose=verbose, insecure=insecure):
             try:
-                for end in _ends(store, sweep, missing, bundles, spec):
+                for end in unit_ends(missing, bundles, spec, lambda *measured: _store(store, sweep, *measured)):
                     ends.append(end)
                     if on_unit is not None:
                         on_unit(end)
@@ -138,7 +138,7 @@ def _with_seeds(protocols: ProtocolsSection, seeds: Sequence[int] | None) -> Pro
     return protocols.model_copy(update=changes)
 
 
-def _load(units: Sequence[Unit]) -> dict[str, DataBundle]:
+def load_data(units: Sequence[Unit]) -> dict[str, DataBundle]:
     """Each data set of the units as the sweep saw it.
 
     Raises:
@@ -156,10 +156,15 @@ def _load(units: Sequence[Unit]) -> dict[str, DataBundle]:
     return bundles
 
 
-def _ends(
-    store: Store, sweep: str, units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec
+def unit_ends(
+    units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec, keep: Callable[[Unit, Measured], int]
 ) -> Iterator[UnitEnd]:
-    """Runs the units, as many at once as the cluster holds, and yields each end once its rows are in the store."""
+    """Runs the units on the connected cluster, as many at once as it holds, and yields each end once it is kept.
+
+    Args:
+        bundles: what `load_data` gives.
+        keep: brings what was measured to the store, and returns how many rows that were.
+    """
     import ray
 
     capacity = cluster.Capacity(spec, studies(spec))
@@ -180,10 +185,8 @@ def _ends(
             (ended,), _ = ray.wait(list(running), num_returns=1)
             unit, begun = running.pop(ended)
             measured = _result(ray, ended)
-            rows = [_row(sweep, unit, measurement) for measurement in measured.measurements]
-            store.append("protocols", rows)
             number += 1
-            yield UnitEnd(unit, number, len(units), len(rows), time.monotonic() - begun, measured.error)
+            yield UnitEnd(unit, number, len(units), keep(unit, measured), time.monotonic() - begun, measured.error)
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
@@ -197,6 +200,12 @@ def _result(ray: Any, reference: Any) -> Measured:
     if measured.error is not None:
         return replace(measured, error=" ".join(measured.error.split()))
     return measured if measured.measurements else Measured(error="nothing could be measured")
+
+
+def _store(store: Store, sweep: str, unit: Unit, measured: Measured) -> int:
+    rows = [_row(sweep, unit, measurement) for measurement in measured.measurements]
+    store.append("protocols", rows)
+    return len(rows)
 
 
 def _row(sweep: str, unit: Unit, measurement: dict[str, Any]) -> dict[str, object]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from search.preparation import graph_cache_folder
 from search.protocols.units import Unit
+from search.provenance import host_name
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.errors import Diverged, TrainableError
-from trainables.protocols import generalisation, landscape, robustness
+from trainables.protocols import confirmation, generalisation, landscape, robustness
 from trainables.protocols.measurement import Measurement
 from trainables.trainable import Resources, claim_device
 
@@ -18,6 +19,7 @@ PROTOCOLS: Mapping[str, Callable[..., list[Measurement]]] = {
     "robustness": robustness,
     "generalisation": generalisation,
     "landscape": landscape,
+    "confirmation": confirmation,
 }
 
 
@@ -28,10 +30,12 @@ class Measured:
     Attributes:
         measurements: fields of `Measurement` by name; () where the unit failed.
         error: why it failed, as one sentence; None where it did not.
+        host: the machine that measured it; None where that is not known.
     """
 
     measurements: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    host: str | None = None
 
 
 def measure(unit: Unit, bundle: DataBundle | None, resources: Resources) -> Measured:
@@ -49,4 +53,4 @@ def measure(unit: Unit, bundle: DataBundle | None, resources: Resources) -> Meas
         return Measured(error=str(error))
     except Exception as error:
         return Measured(error=f"{type(error).__name__}: {error}")
-    return Measured(tuple(asdict(measurement) for measurement in found))
+    return Measured(tuple(asdict(measurement) for measurement in found), host=host_name())

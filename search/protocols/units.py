@@ -33,6 +33,7 @@ class Unit:
         split_seed: seed of its split; None where the split is not drawn.
         own_split: whether it is divided otherwise than in the sweep.
         data_digest: of the data that the trial saw; None where the store does not know.
+        settings: of the protocol; None for a confirmation, which has none.
     """
 
     protocol: str
@@ -43,7 +44,7 @@ class Unit:
     split_seed: int | None
     own_split: bool
     data_digest: str | None
-    settings: ProtocolSettings
+    settings: ProtocolSettings | None
 
     @property
     def key(self) -> Key:
@@ -60,8 +61,10 @@ class Unit:
         return f"{self.protocol} of {self.trial} (seed {self.seed}{split})"
 
 
-def settings_digest(settings: ProtocolSettings) -> str:
+def settings_digest(settings: ProtocolSettings | None) -> str:
     """Return 12 hex digits of what decides a unit's numbers; which other seeds are run does not."""
+    if settings is None:
+        return ""
     return digest(settings.model_dump(mode="json", exclude={"seeds"}))[:12]
 
 
@@ -80,11 +83,8 @@ def make_units(
         StoreError: a cell is unknown, or has no finished trial though it was asked for by name; or none has.
     """
     best = best_configurations(frames)
-    _check_cells(frames.name, best, cells)
-    digests = {
-        str(trial): None if pd.isna(known) else str(known)
-        for trial, known in zip(frames.trials["trial"], frames.trials["data_digest"], strict=True)
-    }
+    check_cells(frames.name, best, cells)
+    digests = data_digests(frames)
     return [
         Unit(protocol, str(row["cell"]), trial, flat, seed, split_seed, own_split, digests[trial], settings)
         for _, row in best[best["trial"].notna()].iterrows()
@@ -114,7 +114,23 @@ def _counts(rows: pd.DataFrame) -> Counter[Key]:
     )
 
 
-def _check_cells(sweep: str, best: pd.DataFrame, cells: Sequence[str] | None) -> None:
+def data_digests(frames: SweepFrames) -> dict[str, str | None]:
+    """Return of every trial the digest of the data that it saw; None where the store does not know."""
+    return {
+        str(trial): None if pd.isna(known) else str(known)
+        for trial, known in zip(frames.trials["trial"], frames.trials["data_digest"], strict=True)
+    }
+
+
+def check_cells(sweep: str, best: pd.DataFrame, cells: Sequence[str] | None) -> None:
+    """Return if some cell has a finished trial, and every one that is asked for.
+
+    Args:
+        best: rows of `best_configurations`.
+
+    Raises:
+        StoreError: a cell is unknown or has none; the nearest name is in the text.
+    """
     finished = best[best["trial"].notna()]
     for cell in cells or ():
         if cell not in set(best["cell"]):

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from search import wording
+from search.confirmation.judgement import judge
 from search.report.best import RULE, best_configurations, best_of_data_sets, best_sweep
 from search.report.figures import curve_charts, history_charts
 from search.report.frames import Readable, SweepFrames, read_frames
@@ -17,7 +18,7 @@ from search.report.parallel import families_left_out, parallel_charts
 from search.report.protocol import files_table, protocol, provenance
 from search.report.protocol_sections import convergence_sections, protocol_sections
 from search.report.section import Section
-from search.report.tables import best_table, confirmations_table, endings_table, errors_table
+from search.report.tables import best_table, confirmations_table, endings_table, errors_table, pairs_table
 from search.report.verdict import verdict
 
 BEST_FILE = "best.yaml"
@@ -73,6 +74,7 @@ def best_files(frames: SweepFrames, best: pd.DataFrame) -> dict[str, str]:
 
 
 def _shown(frames: SweepFrames, best: pd.DataFrame, files: list[str]) -> dict[str, object]:
+    confirmed = judge(frames)
     return {
         "name": frames.name,
         "metric": frames.metric,
@@ -87,6 +89,9 @@ def _shown(frames: SweepFrames, best: pd.DataFrame, files: list[str]) -> dict[st
         "endings": endings_table(frames),
         "errors": errors_table(frames),
         "confirmations": confirmations_table(frames),
+        "pairs": pairs_table(confirmed),
+        "confirmed": [*(pair.sentence for pair in confirmed.pairs), *confirmed.notes],
+        "claims": [claim.sentence for claim in confirmed.claims],
         "protocol": protocol(frames),
         "provenance": provenance(frames),
         "files": files_table(frames),

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from search import wording
+from search.confirmation.judgement import Confirmed, Pair
 from search.report.best import AXES, best_of_data_sets, describe_values, tuned_values
 from search.report.frames import SweepFrames
 
@@ -136,6 +137,28 @@ def confirmations_table(frames: SweepFrames) -> Table:
         for key, group in ordered.groupby(["trial", "split", "metric"], sort=False)
     ]
     return Table("Chosen configurations, retrained on fresh seeds", columns, rows)
+
+
+def pairs_table(found: Confirmed) -> Table:
+    """Return the confirmed arms against the base arm, seed by seed on the test split; those told apart are marked."""
+    columns = [Column("task"), Column("arm"), Column("base arm"), Column("fresh seeds", "number")]
+    columns += [Column("difference on test", "number"), Column("relative", "number"), Column("95 % interval", "number")]
+    columns += [Column("Cohen's d", "number"), Column("p, paired t test, Holm-corrected", "number")]
+    columns += [Column("p, signed ranks", "number"), Column("seeds that 1 % takes", "number")]
+    rows = [[pair.task, pair.arm, pair.base, f"{pair.seeds}", *_pair_cells(pair)] for pair in found.pairs]
+    marked = frozenset(place for place, pair in enumerate(found.pairs) if pair.better is not None)
+    return Table(f"{found.metric} of each arm minus that of the base arm, on test", columns, rows, marked)
+
+
+def _pair_cells(pair: Pair) -> list[str]:
+    p_values = [wording.NONE if math.isnan(p) else f"{p:.2g}" for p in (pair.p_holm, pair.p_signed_ranks)]
+    needed = wording.count(pair.needed)
+    if math.isnan(pair.difference):
+        return [*[wording.NONE] * 4, *p_values, needed]
+    ends = [wording.signed_score(end) for end in (pair.low, pair.high) if not math.isnan(end)]
+    interval = " to ".join(ends) or wording.NONE
+    gaps = [wording.signed_score(pair.difference), wording.signed_share(pair.relative), interval, f"{pair.effect:.2f}"]
+    return [*gaps, *p_values, needed]
 
 
 def _confirmation_cells(frames: SweepFrames, trial: str, split: str, metric: str, rows: pd.DataFrame) -> list[str]:

@@ -119,7 +119,7 @@ def _caution(frames: SweepFrames, winners: dict[str, pd.Series]) -> str:
     if len(confirmed) and confirmed["trial"].isin([row["trial"] for row in winners.values()]).any():
         return "it was retrained on fresh seeds, see Confirmations, and those numbers are the ones to quote"
     deviations = [row["seed_deviation"] for row in winners.values() if not math.isnan(row["seed_deviation"])]
-    advice = "run best.yaml on fresh seeds (search.seeds=[1,2,3,4,5]) before quoting it"
+    advice = f"recsweep confirm {frames.name} retrains it on fresh seeds; do that before quoting it"
     if not deviations:
         return f"every configuration ran with one seed, so part of any lead may be luck: {advice}"
     spread = wording.listing([wording.score(each) for each in deviations])

@@ -1,8 +1,9 @@
 """Protocols that judge trained configurations: under corruptions, over splits and seeds, and by the loss around them.
 
 Each is a function `(config, data, settings, *, device="cpu") -> list[Measurement]` that trains from the configuration,
-is deterministic in it, and judges on validation data; the test split stays sealed. Settings, `variants` and
-`Measurement` can be imported without torch; the functions bring it along when they are first asked for.
+is deterministic in it, and judges on validation data; the test split stays sealed. `confirmation` has the same form
+and is the exception: it opens the test split. Settings, `variants` and `Measurement` can be imported without torch; the
+functions bring it along when they are first asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from trainables.protocols.config import (
 from trainables.protocols.measurement import Measurement
 
 if TYPE_CHECKING:
+    from trainables.protocols.confirm import confirmation
     from trainables.protocols.generalisation_protocol import generalisation
     from trainables.protocols.landscape_protocol import landscape
     from trainables.protocols.robustness_protocol import robustness
@@ -29,6 +31,7 @@ __all__ = [
     "Measurement",
     "RobustnessConfig",
     "Variant",
+    "confirmation",
     "generalisation",
     "landscape",
     "robustness",
@@ -37,7 +40,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The three protocols, whose modules load torch."""
+    """The protocols, whose modules load torch."""
+    if name == "confirmation":
+        from trainables.protocols.confirm import confirmation
+
+        return confirmation
     if name == "robustness":
         from trainables.protocols.robustness_protocol import robustness
 

@@ -10,11 +10,11 @@ class Measurement:
 
     Attributes:
         subject: robustness: "clean" or the corruption's name; generalisation: "both", "split" or "init"; landscape:
-            "filter_norm", "paper", "ascent_sharpness", "average_sharpness" or "hessian_eigenvalue".
+            "filter_norm", "paper", "ascent_sharpness", "average_sharpness" or "hessian_eigenvalue"; "confirmation".
         metric: a ranking metric ("recall@20"), "snr/<modality>", "snr/item_embedding", "loss", "value"; of the
             eigenvalue also "residual" and "iterations".
         value: the number.
-        split: the interactions that it was measured on; never the test split.
+        split: the interactions that it was measured on; the test split in confirmations alone.
         phase: robustness: "test" (corrupted only when judged) or "train_test" (trained on corrupted data too).
         level: label of the severity, such as "0.05", "L1", "3%".
         severity: the number behind the level: a standard deviation, a share, a radius.
@@ -27,7 +27,7 @@ class Measurement:
     subject: str
     metric: str
     value: float
-    split: Literal["valid", "train"] = "valid"
+    split: Literal["valid", "train", "test"] = "valid"
     phase: str = ""
     level: str = ""
     severity: float | None = None
