@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.comparison import compare
-    from search.confirmation.judgement import confirmed
     from search.confirmation.runner import confirm
     from search.convergence_curves import convergence
     from search.driver import run
     from search.protocols.runner import run_protocols
     from search.report.best import best
+    from search.report.confirmed import confirmed
     from search.spec import SweepSpec, load
     from search.store import Store
 
@@ -35,7 +35,7 @@ _HOMES = {
     "best": "search.report.best",
     "compare": "search.comparison",
     "confirm": "search.confirmation.runner",
-    "confirmed": "search.confirmation.judgement",
+    "confirmed": "search.report.confirmed",
     "convergence": "search.convergence_curves",
     "load": "search.spec",
     "run": "search.driver",

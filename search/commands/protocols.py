@@ -106,10 +106,10 @@ def confirm(
     verbose: VerboseOption = False,
 ) -> int:
     """Train each cell's best configuration on fresh seeds and open the test split for it, once for all."""
-    from search.confirmation.judgement import confirmed
     from search.confirmation.runner import confirm as run
     from search.confirmation.terminal import print_confirmed
     from search.protocols.terminal import unit_line
+    from search.report.confirmed import confirmed
 
     results = open_store(store)
     name = results.resolve(sweep)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search import wording
-from search.confirmation.judgement import Confirmed
+from search.report.confirmed import Confirmed
 from search.report.tables import pairs_table
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 
 from search import wording
-from search.confirmation.judgement import judge
 from search.report.best import RULE, best_configurations, best_of_data_sets, best_sweep
+from search.report.confirmed import judge
 from search.report.figures import curve_charts, history_charts
 from search.report.frames import Readable, SweepFrames, read_frames
 from search.report.page import render_markdown, render_page, version, write_atomically

@@ -8,8 +8,8 @@ from typing import Literal
 import pandas as pd
 
 from search import wording
-from search.confirmation.judgement import Confirmed, Pair
 from search.report.best import AXES, best_of_data_sets, describe_values, tuned_values
+from search.report.confirmed import Confirmed, Pair
 from search.report.frames import SweepFrames
 
 ERRORS_SHOWN = 50

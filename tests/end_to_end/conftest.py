@@ -37,15 +37,21 @@ def sweep_file(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-@pytest.fixture
-def recsweep(tmp_path: Path) -> Command:
-    """Runs the installed command in an empty folder."""
+@pytest.fixture(scope="session")
+def recsweep_in() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Runs the installed command in a folder, with a cache there."""
 
-    def run(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "160"}
+    def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "160"}
         command = [str(Path(sys.executable).parent / "recsweep"), *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
 
     return run
+
+
+@pytest.fixture
+def recsweep(tmp_path: Path, recsweep_in: Callable[..., "subprocess.CompletedProcess[str]"]) -> Command:
+    """Runs the installed command in an empty folder."""
+    return lambda arguments: recsweep_in(tmp_path, *arguments)

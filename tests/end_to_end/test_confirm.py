@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +30,13 @@ protocols:
   landscape: {points: 3, batches: 1, hessian_iterations: 2}
 """
 
-Command = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+
+Recsweep = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def write_data(folder: Path, *, other_test: bool) -> None:
     """A data set of synthetic rows; with `other_test` the items of its test rows are other ones."""
-    drawn = synthesize(Recipe(150, 60, 3000, {"text": 8}), seed=3)
+    drawn = synthesize(Recipe(150, 60, 1800, {"text": 8}), seed=3)
     items, taken = drawn.items.copy(), set(zip(drawn.users.tolist(), drawn.items.tolist(), strict=True))
     for row in np.flatnonzero(drawn.labels == 2) if other_test else ():
         user = int(drawn.users[row])
@@ -44,41 +45,43 @@ def write_data(folder: Path, *, other_test: bool) -> None:
     write_folder(folder, replace(drawn, items=items))
 
 
-def test_nothing_before_a_confirmation_depends_on_the_test_split(tmp_path: Path, recsweep: Command) -> None:
-    """Two data sets that differ in their test rows alone give the same sweep, to the bit."""
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory, recsweep_in: Recsweep) -> Path:
+    """A folder with the stores of one sweep on two data sets that differ in their test rows alone."""
+    folder = tmp_path_factory.mktemp("sealed")
     for name, other_test in (("one", False), ("two", True)):
-        write_data(tmp_path / name / "toy", other_test=other_test)
-        (tmp_path / f"{name}.yaml").write_text(SWEEP.replace("DATA", str(tmp_path / name)))
-        done = recsweep(["launch", f"{name}.yaml", "--store", name])
+        write_data(folder / name / "toy", other_test=other_test)
+        (folder / f"{name}.yaml").write_text(SWEEP.replace("DATA", str(folder / name)))
+        done = recsweep_in(folder, "launch", f"{name}.yaml", "--store", f"store-{name}")
         assert done.returncode == 0, done.stderr
-        assert recsweep(["report", "--store", name]).returncode == 0
-    stores = [Store(tmp_path / name) for name in ("one", "two")]
+    return folder
+
+
+def test_nothing_before_a_confirmation_depends_on_the_test_split(launched: Path) -> None:
+    stores = [Store(launched / f"store-{name}") for name in ("one", "two")]
+    digests = [set(store.frame("trials")["data_digest"]) for store in stores]
+    assert digests[0] != digests[1], "the files do differ"
     for view, values in (
         ("metrics", ["trial", "epoch", "split", "metric", "value"]),
-        ("trials", ["trial", "best_score", "best_epoch", "config_json"]),
+        ("trials", ["trial", "best_score", "best_epoch", "gradient_evaluations"]),
         ("protocols", ["trial", "protocol", "subject", "metric", "level", "draw", "point", "split", "value"]),
     ):
         one, two = (store.frame(view)[values].sort_values(values).reset_index(drop=True) for store in stores)
-        if view == "trials":
-            one, two = (each.drop(columns="config_json") for each in (one, two))
         pd.testing.assert_frame_equal(one, two, check_exact=True)
         assert len(one) and ("split" not in one or "test" not in set(one["split"]))
-    assert all(store.frame("confirmations").empty for store in stores)
 
 
 def test_the_best_of_every_cell_is_retrained_on_fresh_seeds_and_judged_on_test(
-    tmp_path: Path, recsweep: Command
+    launched: Path, recsweep_in: Recsweep
 ) -> None:
-    write_data(tmp_path / "data" / "toy", other_test=False)
-    (tmp_path / "sealed.yaml").write_text(SWEEP.partition("protocols")[0].replace("DATA", str(tmp_path / "data")))
-    assert recsweep(["launch", "sealed.yaml", "--store", "s"]).returncode == 0
+    store = Store(launched / "store-one")
+    assert store.frame("confirmations").empty
 
-    first = recsweep(["confirm", "sealed", "--seeds", "3", "--store", "s"])
+    first = recsweep_in(launched, "confirm", "sealed", "--seeds", "3", "--store", "store-one")
 
     assert (first.returncode, first.stderr) == (0, "")
     assert "this opens the test split" in first.stdout and "6 measured, 0 in the store already" in first.stdout
     assert "paired t test over 3 seeds" in first.stdout and "opened for 2 configurations" in first.stdout
-    store = Store(tmp_path / "s")
     rows = store.frame("confirmations")
     trials = store.frame("trials").set_index("trial")
     assert sorted(rows["seed"].unique()) == [1, 3, 4], "2 was the search's"
@@ -91,11 +94,9 @@ def test_the_best_of_every_cell_is_retrained_on_fresh_seeds_and_judged_on_test(
         direct = {(each.split, each.metric): each.value for each in confirmation(config, load(config.data))}
         assert {(row.split, row.metric): row.value for row in part.itertuples()} == direct
 
-    again = recsweep(["confirm", "sealed", "--seeds", "4", "--cell", best.index[0], "--store", "s"])
+    again = recsweep_in(launched, "confirm", "sealed", "--seeds", "4", "--cell", best.index[0], "--store", "store-one")
 
     assert again.returncode == 0 and "1 measured, 3 in the store already" in again.stdout
     assert len(store.frame("confirmations")) == len(rows) * 7 / 6
-    report = recsweep(["report", "--store", "s"])
-    assert report.returncode == 0
-    wrong = recsweep(["confirm", "sealed", "--cell", "nowhere", "--store", "s"])
+    wrong = recsweep_in(launched, "confirm", "sealed", "--cell", "nowhere", "--store", "store-one")
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1

@@ -57,23 +57,18 @@ MEASURED = [
 ]
 
 
-def recsweep(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "160"}
-    command = [str(Path(sys.executable).parent / "recsweep"), *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+Recsweep = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def launched(tmp_path_factory: pytest.TempPathFactory, recsweep_in: Recsweep) -> dict[str, Path]:
     """The same sweep with its protocols, one trial at a time and two; folders with the store `s`."""
     folders = {}
     for concurrency in ("1", "2"):
         folders[concurrency] = tmp_path_factory.mktemp(f"at-once-{concurrency}")
         (folders[concurrency] / "judged.yaml").write_text(SWEEP)
         limit = f"resources.max_concurrent={concurrency}"
-        done = recsweep(folders[concurrency], "launch", "judged.yaml", limit, "--store", "s")
+        done = recsweep_in(folders[concurrency], "launch", "judged.yaml", limit, "--store", "s")
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         assert "Sweep judged: 4 finished" in done.stdout
         assert "judged: 16 units, 16 measured, 0 in the store already, 0 failed" in done.stdout
@@ -155,14 +150,14 @@ def test_rows_are_what_the_python_function_returns(protocol: str, launched: dict
 
 
 @pytest.mark.slow
-def test_a_second_call_trains_nothing_and_other_seeds_are_added(folder: Path) -> None:
+def test_a_second_call_trains_nothing_and_other_seeds_are_added(folder: Path, recsweep_in: Recsweep) -> None:
     before = rows(folder)
     for command in ("robustness", "generalise", "landscape"):
-        done = recsweep(folder, command, "--store", "s")
+        done = recsweep_in(folder, command, "--store", "s")
         assert done.returncode == 0 and ", 0 measured, " in done.stdout and ", 0 failed" in done.stdout, done.stdout
         assert "recall@20" in done.stdout or command == "landscape"
     pd.testing.assert_frame_equal(rows(folder), before)
-    more = recsweep(folder, "generalise", "judged", "--store", "s", "--seeds", "997,998", "--cell", CELLS[0])
+    more = recsweep_in(folder, "generalise", "judged", "--store", "s", "--seeds", "997,998", "--cell", CELLS[0])
     assert "2 units, 1 measured, 1 in the store already, 0 failed" in more.stdout, more.stderr
     after = rows(folder)
     added = after[(after["cell"] == CELLS[0]) & (after["protocol"] == "generalisation")]
@@ -170,9 +165,9 @@ def test_a_second_call_trains_nothing_and_other_seeds_are_added(folder: Path) ->
 
 
 @pytest.mark.slow
-def test_a_unit_that_fails_leaves_the_others_alone(folder: Path) -> None:
+def test_a_unit_that_fails_leaves_the_others_alone(folder: Path, recsweep_in: Recsweep) -> None:
     arguments = ("robustness", "--store", "s", "--seeds", "7", "--corruption", "gaussian", "--draws", "1")
-    done = recsweep(folder, *arguments)
+    done = recsweep_in(folder, *arguments)
     assert (done.returncode, done.stderr) == (3, ""), done.stderr
     failures = [line for line in done.stdout.splitlines() if "failed: " in line]
     assert len(failures) == 2 and all(
@@ -183,12 +178,14 @@ def test_a_unit_that_fails_leaves_the_others_alone(folder: Path) -> None:
     measured = rows(folder)
     measured = measured[(measured["seed"] == 7)]
     assert set(measured["cell"]) == set(CELLS[2:]) and set(measured["subject"]) == {"clean", "gaussian"}
-    again = recsweep(folder, *arguments)
+    again = recsweep_in(folder, *arguments)
     assert again.returncode == 3 and "0 measured, 2 in the store already, 2 failed" in again.stdout
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_was_measured_and_the_same_command_measures_the_rest(folder: Path) -> None:
+def test_an_interrupt_keeps_what_was_measured_and_the_same_command_measures_the_rest(
+    folder: Path, recsweep_in: Recsweep
+) -> None:
     seeds = ",".join(map(str, range(100, 140)))
     arguments = ["generalise", "--store", "s", "--seeds", seeds, "--cell", CELLS[0]]
     command = [str(Path(sys.executable).parent / "recsweep"), *arguments]
@@ -209,18 +206,18 @@ def test_an_interrupt_keeps_what_was_measured_and_the_same_command_measures_the_
     kept = rows(folder)
     finished = kept[kept["seed"].between(100, 139)]["seed"].nunique()
     assert 2 <= finished < 40
-    rest = recsweep(folder, *arguments)
+    rest = recsweep_in(folder, *arguments)
     assert rest.returncode == 0, rest.stderr
     assert f"40 units, {40 - finished} measured, {finished} in the store already" in rest.stdout
 
 
 @pytest.mark.slow
-def test_the_new_rows_can_be_queried_and_reported(folder: Path) -> None:
+def test_the_new_rows_can_be_queried_and_reported(folder: Path, recsweep_in: Recsweep) -> None:
     sql = "select protocol, count(*) as n from protocols group by protocol order by protocol"
-    done = recsweep(folder, "query", sql, "--store", "s", "--format", "json")
+    done = recsweep_in(folder, "query", sql, "--store", "s", "--format", "json")
     counts = {row["protocol"]: row["n"] for row in json.loads(done.stdout)}
     assert counts == rows(folder).groupby("protocol").size().to_dict()
-    report = recsweep(folder, "report", "judged", "--store", "s", "-o", "r")
+    report = recsweep_in(folder, "report", "judged", "--store", "s", "-o", "r")
     assert report.returncode == 0 and (folder / "r/report.html").exists(), report.stderr
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from scipy import stats
 
 from search import Store, confirmed
-from search.confirmation.judgement import Confirmed, mean_interval, needed_seeds
 from search.confirmation.terminal import print_confirmed
 from search.report import write_report
+from search.report.confirmed import Confirmed, mean_interval, needed_seeds
 
 DESCENT, SAM, BSAM = (f"lfm2k/vbpr/plain/{update}/adam" for update in ("descent", "sam", "bsam"))
 SEEDS = (1, 2, 3, 4, 5)
