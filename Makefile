@@ -23,7 +23,8 @@ demo: $(VENV)/demo-installed
 	$(BIN)/recsweep report --store $(STORE)
 
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest --ignore=tests/faults
+	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults
 
 # Kills workers, nodes, drivers and heads, fills disks: ten minutes and more, on a machine with nothing else to do.
 test-faults: $(VENV)/test-installed
