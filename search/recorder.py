@@ -41,8 +41,7 @@ JUDGED = {
     *("train_seconds", "evaluation_seconds", "setup_seconds"),
     *("pid", "hostname", "node_ip", "training_iteration", "trial_id"),
 }
-"""What searcher, scheduler and Tune look at after the recorder. Of all else in a result Tune would keep statistics for
-every trial: 80 kB each."""
+"""What searcher, scheduler and Tune look at after the recorder, when a trial ends; Tune keeps it for every trial."""
 
 SUCCEEDED = ("finished", "pruned")
 
@@ -148,6 +147,7 @@ class Recorder(Callback):  # type: ignore[misc]
             record = TrialRecord(config["name"], study, config["trial"], config["candidate"], tuple(share))
             self.records[record.name] = record
             self.writer.add("params", self._params(record))
+        trial.run_metadata.update_metric = _keep_nothing
         record.attempt += 1
         record.started, record.status, record.past = datetime.now(UTC), "running", None
         self.writer.add("trials", [self._trial_row(record, ended=None)], soon=True)
@@ -306,6 +306,10 @@ class Recorder(Callback):  # type: ignore[misc]
             for split, metrics in values
             for name, value in metrics.items()
         ]
+
+
+def _keep_nothing(metric: str, value: float, step: int | None = 1) -> None:
+    """In place of Tune's running statistics of every number in every result, which nobody reads: 0.1 ms a result."""
 
 
 def _forget(trial: Trial) -> None:

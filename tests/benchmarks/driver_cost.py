@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -146,6 +147,7 @@ class StandIn:
 
     trial_id: str
     config: dict[str, Any]
+    run_metadata: Any = field(default_factory=SimpleNamespace)
 
 
 class Stopwatch:

@@ -559,6 +559,8 @@ def test_of_a_result_tune_is_left_with_what_is_judged_by_and_of_a_trial_that_end
     assert epoch.keys() <= JUDGED and {"epoch", "score", "status", "gradient_evaluations"} <= epoch.keys()
     assert {row["metric"] for row in sweep.rows("metrics")} >= {"loss", "recall@20"}
     metadata = trial.run_metadata
+    metadata.update_metric("score", 0.1, step=1)
+    assert metadata.metric_analysis == {}
     metadata.metric_analysis["score"], metadata.metric_n_steps["score"] = {"max": 0.1}, {"5": [0.1]}
     metadata.last_result = epoch
     sweep.complete(trial)
