@@ -1,18 +1,17 @@
 """Runs confirmations: Ray tasks in, rows of the table `confirmations` out, the ledger of every opened test split."""
 
 import math
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 
 from search import cluster
 from search.confirmation.choices import choices, fresh_seeds, make_units
 from search.control import driver_of
-from search.errors import SearchError, StoreError
-from search.protocols.runner import OnUnit, ProtocolOutcome, UnitEnd, load_data, unit_ends
+from search.errors import SearchError
+from search.protocols.runner import OnUnit, ProtocolOutcome, Row, run_units
 from search.protocols.task import Measured
 from search.protocols.units import Unit
 from search.report.frames import read_frames
@@ -53,7 +52,6 @@ def confirm(
         DataError: the sweep's data cannot be loaded any more, or have no test row.
         SearchError: the sweep still runs, a seed is not fresh, no cluster answers, or the data are not what they were.
     """
-    start = time.monotonic()
     _check_ended(store, sweep)
     frames = read_frames(store, sweep)
     spec = SweepSpec.model_validate(frames.spec)
@@ -61,25 +59,9 @@ def confirm(
     units = make_units(frames, chosen, fresh_seeds(seeds, {int(seed) for seed in frames.trials["seed"]}))
     candidates = {choice.trial: choice.candidates for choice in chosen}
     missing = _missing(units, frames.confirmations)
-    ends: list[UnitEnd] = []
-    interrupted = False
-    if missing:
-        bundles = load_data(missing)
-        with cluster.connection(spec, address, verbose=verbose, insecure=insecure):
-            try:
-                for end in unit_ends(
-                    missing, bundles, spec, lambda unit, found: _keep(store, sweep, unit, found, candidates[unit.trial])
-                ):
-                    ends.append(end)
-                    if on_unit is not None:
-                        on_unit(end)
-            except KeyboardInterrupt:
-                interrupted = True
-        with suppress(StoreError):
-            store.compact("confirmations")
-    failed = tuple(end for end in ends if end.error is not None)
-    done, stored = len(ends) - len(failed), len(units) - len(missing)
-    return ProtocolOutcome(sweep, len(units), stored, done, failed, interrupted, time.monotonic() - start)
+    connect = partial(cluster.connection, spec, address, verbose=verbose, insecure=insecure)
+    rows = partial(_rows, sweep, candidates)
+    return run_units(store, spec, "confirmations", units, missing, rows, connect, on_unit)
 
 
 def _check_ended(store: Store, sweep: str) -> None:
@@ -98,9 +80,9 @@ def _missing(units: Sequence[Unit], confirmations: pd.DataFrame) -> list[Unit]:
     return [unit for unit in units if (unit.trial, unit.seed) not in known]
 
 
-def _keep(store: Store, sweep: str, unit: Unit, measured: Measured, candidates: int) -> int:
+def _rows(sweep: str, candidates: Mapping[str, int], unit: Unit, measured: Measured) -> list[Row]:
     unsealed = datetime.now(UTC)
-    rows = [
+    return [
         {
             "sweep": sweep,
             "trial": unit.trial,
@@ -108,11 +90,9 @@ def _keep(store: Store, sweep: str, unit: Unit, measured: Measured, candidates: 
             "split": each["split"],
             "metric": each["metric"],
             "value": None if math.isnan(each["value"]) else each["value"],
-            "candidates": candidates,
+            "candidates": candidates[unit.trial],
             "unsealed": unsealed if each["split"] == "test" else None,
             "host": measured.host,
         }
         for each in measured.measurements
     ]
-    store.append("confirmations", rows)
-    return len(rows)

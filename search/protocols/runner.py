@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from search import cluster
@@ -71,6 +72,7 @@ class ProtocolOutcome:
 
 
 OnUnit = Callable[[UnitEnd], None]
+Row = dict[str, object]
 
 
 def run_protocols(
@@ -104,29 +106,52 @@ def run_protocols(
         DataError: the sweep's data cannot be loaded any more.
         SearchError: no cluster answers, or the data are not what they were.
     """
-    start = time.monotonic()
     frames = read_frames(store, sweep)
     spec = SweepSpec.model_validate(frames.spec)
     protocols = _with_seeds(protocols, seeds)
     units = make_units(frames, protocols, protocols.seeds or spec.search.seeds, cells)
     missing = missing_units(units, store.frame("protocols", sweep), store.frame("protocols_all", sweep))
+    connect = partial(cluster.connection, spec, address, verbose=verbose, insecure=insecure)
+    return run_units(store, spec, "protocols", units, missing, partial(_rows, sweep), connect, on_unit)
+
+
+def run_units(
+    store: Store,
+    spec: SweepSpec,
+    table: str,
+    units: Sequence[Unit],
+    missing: Sequence[Unit],
+    rows: Callable[[Unit, Measured], list[Row]],
+    connect: Callable[[], AbstractContextManager[None]],
+    on_unit: OnUnit | None,
+) -> ProtocolOutcome:
+    """Runs the units that are missing and stores what they measured, each as it ends.
+
+    Args:
+        table: where the rows of a unit go.
+        rows: what they are.
+        connect: opens the connection to the cluster; with nothing missing it is not called.
+    """
+    start = time.monotonic()
     ends: list[UnitEnd] = []
     interrupted = False
     if missing:
-        bundles = load_data(missing)
-        with cluster.connection(spec, address, verbose=verbose, insecure=insecure):
+        bundles = _load(missing)
+        with connect():
             try:
-                for end in unit_ends(missing, bundles, spec, lambda *measured: _store(store, sweep, *measured)):
-                    ends.append(end)
+                for unit, measured, seconds in _measured(missing, bundles, spec):
+                    found = rows(unit, measured)
+                    store.append(table, found)
+                    ends.append(UnitEnd(unit, len(ends) + 1, len(missing), len(found), seconds, measured.error))
                     if on_unit is not None:
-                        on_unit(end)
+                        on_unit(ends[-1])
             except KeyboardInterrupt:
                 interrupted = True
         with suppress(StoreError):
-            store.compact("protocols")
+            store.compact(table)
     failed = tuple(end for end in ends if end.error is not None)
-    done, stored = len(ends) - len(failed), len(units) - len(missing)
-    return ProtocolOutcome(sweep, len(units), stored, done, failed, interrupted, time.monotonic() - start)
+    done, stored, seconds = len(ends) - len(failed), len(units) - len(missing), time.monotonic() - start
+    return ProtocolOutcome(spec.name, len(units), stored, done, failed, interrupted, seconds)
 
 
 def _with_seeds(protocols: ProtocolsSection, seeds: Sequence[int] | None) -> ProtocolsSection:
@@ -138,7 +163,7 @@ def _with_seeds(protocols: ProtocolsSection, seeds: Sequence[int] | None) -> Pro
     return protocols.model_copy(update=changes)
 
 
-def load_data(units: Sequence[Unit]) -> dict[str, DataBundle]:
+def _load(units: Sequence[Unit]) -> dict[str, DataBundle]:
     """Each data set of the units as the sweep saw it.
 
     Raises:
@@ -156,15 +181,10 @@ def load_data(units: Sequence[Unit]) -> dict[str, DataBundle]:
     return bundles
 
 
-def unit_ends(
-    units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec, keep: Callable[[Unit, Measured], int]
-) -> Iterator[UnitEnd]:
-    """Runs the units on the connected cluster, as many at once as it holds, and yields each end once it is kept.
-
-    Args:
-        bundles: what `load_data` gives.
-        keep: brings what was measured to the store, and returns how many rows that were.
-    """
+def _measured(
+    units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec
+) -> Iterator[tuple[Unit, Measured, float]]:
+    """Runs the units on the connected cluster, as many at once as it holds; yields each as it ends, with its seconds."""
     import ray
 
     capacity = cluster.Capacity(spec, studies(spec))
@@ -172,7 +192,6 @@ def unit_ends(
     shared = {name: ray.put(bundle) for name, bundle in bundles.items()}
     waiting = list(reversed(units))
     running: dict[Any, tuple[Unit, float]] = {}
-    number = 0
     try:
         while waiting or running:
             while waiting and len(running) < capacity.limit():
@@ -184,9 +203,7 @@ def unit_ends(
                 running[reference] = (unit, time.monotonic())
             (ended,), _ = ray.wait(list(running), num_returns=1)
             unit, begun = running.pop(ended)
-            measured = _result(ray, ended)
-            number += 1
-            yield UnitEnd(unit, number, len(units), keep(unit, measured), time.monotonic() - begun, measured.error)
+            yield unit, _result(ray, ended), time.monotonic() - begun
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
@@ -202,13 +219,11 @@ def _result(ray: Any, reference: Any) -> Measured:
     return measured if measured.measurements else Measured(error="nothing could be measured")
 
 
-def _store(store: Store, sweep: str, unit: Unit, measured: Measured) -> int:
-    rows = [_row(sweep, unit, measurement) for measurement in measured.measurements]
-    store.append("protocols", rows)
-    return len(rows)
+def _rows(sweep: str, unit: Unit, measured: Measured) -> list[Row]:
+    return [_row(sweep, unit, measurement) for measurement in measured.measurements]
 
 
-def _row(sweep: str, unit: Unit, measurement: dict[str, Any]) -> dict[str, object]:
+def _row(sweep: str, unit: Unit, measurement: dict[str, Any]) -> Row:
     return {
         "sweep": sweep,
         "trial": unit.trial,
