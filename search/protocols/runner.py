@@ -184,7 +184,7 @@ def _load(units: Sequence[Unit]) -> dict[str, DataBundle]:
 def _measured(
     units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec
 ) -> Iterator[tuple[Unit, Measured, float]]:
-    """Runs the units on the connected cluster, as many at once as it holds; yields each as it ends, with its seconds."""
+    """Runs the units on the connected cluster, as many at once as it holds; yields each as it ends, with seconds."""
     import ray
 
     capacity = cluster.Capacity(spec, studies(spec))

@@ -86,7 +86,7 @@ class Soak:
                     worker_at = float("inf")
                     worker = self.random.choice(workers)
                     with suppress(ProcessLookupError, psutil.Error):
-                        doing = " ".join(worker.cmdline())
+                        doing = " ".join(worker.cmdline()).strip()
                         os.kill(worker.pid, signal.SIGKILL)
                         self._count("worker", f"process {worker.pid}, {doing}")
 
