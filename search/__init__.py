@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from search.confirmation.runner import confirm
     from search.convergence_curves import convergence
     from search.driver import run
+    from search.optuna_studies import study
     from search.protocols.runner import run_protocols
     from search.report.best import best
     from search.report.confirmed import confirmed
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "run",
     "run_protocols",
+    "study",
 ]
 
 _HOMES = {
@@ -40,6 +42,7 @@ _HOMES = {
     "load": "search.spec",
     "run": "search.driver",
     "run_protocols": "search.protocols.runner",
+    "study": "search.optuna_studies",
 }
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from search.errors import ComparisonError
 from search.spec import SweepSpec, parse, studies
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from search.tuning_cost import FloatArray, Mode
 
 BASE_ARM = "descent"

@@ -10,7 +10,7 @@ from typing import TextIO
 import typer
 from typer.exceptions import TyperException
 
-from search.commands import data, doctor, protocols, results, running, show, supervised, sweeps
+from search.commands import data, doctor, export, protocols, results, running, show, supervised, sweeps
 from search.errors import SearchError
 from search.store import DamagedPart
 from spaces.errors import SpaceError
@@ -45,6 +45,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(export.app, name="export")
 app.command()(show.show)
 
 

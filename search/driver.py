@@ -28,7 +28,7 @@ from search.schema import TABLES
 from search.searchers import CellSearcher
 from search.spec import SweepSpec, studies
 from search.store import Store
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from search.supervision import Announcer, Silence, Supervision
 from search.workers import all_losses_told
 from search.writer import StoreWriter

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from search.names import ConfigValue
 from search.points import planned_points
 from search.spec import SweepSpec, studies
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from spaces.params import Choice, Fixed, Value
 
 # (a trial's complete flat configuration, batches per epoch) -> gradient evaluations of each of its epochs

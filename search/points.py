@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from spaces.params import Value
 from spaces.space import SearchSpace
 

@@ -11,7 +11,7 @@ from search.errors import SpecError
 from search.names import ConfigValue
 from search.plan import CellTiming, Estimate
 from search.spec import SweepSpec
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from spaces.params import Parameter, Value
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle

@@ -17,7 +17,7 @@ from search.costs import device_seconds
 from search.guard import Guard
 from search.history import PastTrial
 from search.spec import SweepSpec
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from search.writer import StoreWriter
 from trainables.checkpoints import remove_all, remove_needless
 from trainables.places import below

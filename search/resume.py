@@ -11,7 +11,7 @@ from search.overrides import apply
 from search.provenance import changes
 from search.spec import OPERATION, SweepSpec, parse, studies, with_absolute_paths
 from search.store import Store
-from search.study import StudySpec
+from search.study_spec import StudySpec
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from search.history import PastTrial
 from search.names import config_digest, trial_name
 from search.points import planned_points
 from search.sections import Share
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from spaces.params import Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

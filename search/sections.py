@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
-from search.study import Cell, SpaceRecipe
+from search.study_spec import Cell, SpaceRecipe
 from spaces.aliases import UPDATE_ALIASES
 from spaces.models import MODELS
 from spaces.nearest import did_you_mean

@@ -27,7 +27,7 @@ from search.sections import (
     WatchSection,
 )
 from search.spec_errors import sentence
-from search.study import Cell, StudySpec, check_combinations
+from search.study_spec import Cell, StudySpec, check_combinations
 from search.yaml_loader import MAX_BYTES, read
 from spaces.nearest import did_you_mean
 

@@ -113,6 +113,25 @@ class Store:
         frame: pd.DataFrame = self.table(view, sweep).to_pandas()
         return frame
 
+    def trials(self, sweep: str | None = None) -> pd.DataFrame:
+        """Every trial's last attempt, with one column per parameter."""
+        return self.frame("trials_wide", sweep)
+
+    def metrics(self, sweep: str | None = None) -> pd.DataFrame:
+        """Every metric of every epoch of every trial's last attempt."""
+        return self.frame("metrics", sweep)
+
+    def sql(self, select: str, **params: object) -> pd.DataFrame:
+        """The rows of one SELECT over the views, with `params` bound to $names, as `recsweep query` gives them.
+
+        Raises:
+            QueryError: it is refused, or fails.
+        """
+        from search.query import run_query
+
+        frame: pd.DataFrame = run_query(self, select, params).to_pandas()
+        return frame
+
     def sweep_names(self) -> list[str]:
         """The names of all sweeps that were started, by their first start, oldest first."""
         return list(dict.fromkeys(sweep for sweep, _ in self._starts()))

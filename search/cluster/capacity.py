@@ -11,7 +11,7 @@ import yaml
 from search.errors import SearchError
 from search.sections import Share
 from search.spec import SweepSpec, cells
-from search.study import Cell
+from search.study_spec import Cell
 
 REFRESH_SECONDS = 5
 """How long a count of the cluster's nodes is good."""

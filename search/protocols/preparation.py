@@ -6,7 +6,7 @@ from search.errors import SpecError
 from search.plan import ProtocolRuns
 from search.preparation import extreme_points, graph_cache_folder
 from search.spec import SweepSpec
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load

@@ -16,7 +16,7 @@ from search.report.frames import read_frames
 from search.sections import ProtocolsSection
 from search.spec import SweepSpec, studies
 from search.store import Store
-from search.study import Cell
+from search.study_spec import Cell
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load

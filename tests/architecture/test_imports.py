@@ -197,9 +197,18 @@ def test_a_heavy_module_is_seen_to_load_torch(loaded):
 
 @functools.cache
 def dependencies(name: str) -> set[str]:
-    """Return our modules that importing `name` runs, apart from the packages that it lies in."""
+    """Return our modules that importing `name` runs, apart from the packages that it lies in.
+
+    To import a module runs the packages that it lies in, too.
+    """
     needed = {found for found in imported(MODULES[name], with_lazy=False) if found in MODULES}
+    needed |= {parent for found in needed for parent in packages_of(found)} & set(MODULES)
     return {found for found in needed if found != name and not name.startswith(f"{found}.")}
+
+
+def packages_of(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def cycle_through(name: str) -> list[str] | None:

@@ -14,7 +14,7 @@ import pytest
 from search.names import trial_name
 from search.spec import parse, studies
 from search.store import Store
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from spaces.params import Value
 
 START = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.points import NumpySuggester, planned_points
-from search.study import StudySpec
+from search.study_spec import StudySpec
 from spaces.params import Choice, Fixed, Float, Int
 from spaces.presets import MODELS, OBJECTIVES, OPTIMIZERS, UPDATES, preset_space
 from spaces.space import SearchSpace

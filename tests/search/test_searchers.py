@@ -24,7 +24,7 @@ from search.points import planned_points
 from search.searchers import CellSearcher, CellStudy
 from search.sections import BudgetSection, Share
 from search.spec import parse, studies
-from search.study import StudySpec
+from search.study_spec import StudySpec
 
 RATES = {"optimizer.learning_rate": {"kind": "float", "low": 1e-3, "high": 1e-1, "log": True}}
 

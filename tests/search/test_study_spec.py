@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from search.errors import SpecError
 from search.spec import parse, studies
-from search.study import Cell
+from search.study_spec import Cell
 from spaces.errors import SpaceError
 from spaces.params import Choice, Fixed, Float
 from spaces.presets import MODELS, OBJECTIVES, OPTIMIZERS, UPDATES
