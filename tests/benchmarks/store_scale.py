@@ -1,0 +1,188 @@
+"""Prints how fast the store takes rows and answers queries at a million metric rows and more, beside other ways.
+
+Usage: python tests/benchmarks/store_scale.py [rows=1000000] [sweeps=4] [repeats=5]
+
+A made-up history: each trial has 50 epochs of 18 metrics in one of eight cells. Goals: 200,000 rows a second appended;
+`best` in 100 ms at 1e6 rows and in 300 ms at 1e7, compacted; 1 GB of memory. Times are medians, each query in a store
+that is opened anew, in this process, whose files the system has in memory by then. Beside them: the same answer by
+pandas from the same Parquet files, and from Ray Tune's own `result.json`, a line an epoch in a folder a trial.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from search.query import named_queries, run_query
+from search.schema import TABLES
+from search.store import Store
+from search.writer import PART_ROWS
+
+EPOCHS = 50
+METRICS = tuple(f"{name}@{k}" for name in ("recall", "ndcg", "precision", "map") for k in (5, 10, 20, 50))
+NAMES = [*(("valid", name) for name in METRICS), ("train", "loss"), ("train", "loss/bpr")]
+CELLS = [
+    ("lfm2k", model, update) for model in ("vbpr", "lightgcn") for update in ("descent", "sam", "bsam", "bsam_plus")
+]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def history(rows: int, sweeps: int) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """(table, rows) of every trial, in the order in which a driver would bring them."""
+    rng = np.random.default_rng(0)
+    trials = max(sweeps, rows // (EPOCHS * len(NAMES)))
+    for sweep in range(sweeps):
+        start = {"sweep": f"s{sweep}", "digest": "d", "spec_json": "{}", "started": START + timedelta(days=sweep)}
+        yield "sweeps", [start]
+    for number in range(trials):
+        sweep, (dataset, model, update) = f"s{number % sweeps}", CELLS[number // sweeps % len(CELLS)]
+        name, moment = f"{model}-{update}-{number:08x}", START + timedelta(seconds=number)
+        scores = np.sort(rng.uniform(0.1, 0.4, EPOCHS))
+        point = {"update.rho": float(rng.uniform()), "optimizer.learning_rate": float(rng.uniform()), "seed": 999}
+        common = {"sweep": sweep, "trial": name, "attempt": 1}
+        yield (
+            "metrics",
+            [
+                {
+                    **common,
+                    **{"epoch": epoch, "split": split, "metric": metric, "value": float(scores[epoch - 1])},
+                    **{
+                        "gradient_evaluations": 100 * epoch,
+                        "train_seconds": 2.0 * epoch,
+                        "device_seconds": 2.1 * epoch,
+                    },
+                }
+                for epoch in range(1, EPOCHS + 1)
+                for split, metric in NAMES
+            ],
+        )
+        yield (
+            "params",
+            [
+                {"sweep": sweep, "trial": name, "name": key, "number": float(value), "tuned": key != "seed"}
+                for key, value in point.items()
+            ],
+        )
+        yield (
+            "trials",
+            [
+                {
+                    **common,
+                    **{"cell": f"{dataset}/{model}/plain/{update}/adam", "dataset": dataset, "model": model},
+                    **{"objective": "plain", "update": update, "optimizer": "adam", "seed": 999, "status": "finished"},
+                    **{"config_json": json.dumps(point), "metric": "recall@20", "mode": "max", "epochs": EPOCHS},
+                    **{"best_score": float(scores[-1]), "best_epoch": EPOCHS, "gradient_evaluations": 100 * EPOCHS},
+                    **{"device_seconds": 105.0, "train_seconds": 100.0, "started": moment, "ended": moment},
+                }
+            ],
+        )
+
+
+def fill(store: Store, rows: int, sweeps: int) -> tuple[int, float]:
+    """Writes the history in parts as a driver does; returns rows of all tables and the seconds that appending took."""
+    pending: dict[str, list[dict[str, object]]] = {}
+    count, seconds = 0, 0.0
+
+    def flush(table: str) -> None:
+        nonlocal count, seconds
+        start = time.perf_counter()
+        store.append(table, pending[table])
+        seconds += time.perf_counter() - start
+        count += len(pending.pop(table))
+
+    for table, found in history(rows, sweeps):
+        pending.setdefault(table, []).extend(found)
+        if len(pending[table]) >= PART_ROWS:
+            flush(table)
+    for table in list(pending):
+        flush(table)
+    return count, seconds
+
+
+def write_results(folder: Path, rows: int, sweeps: int) -> None:
+    """The metrics as Ray Tune's own logger writes them."""
+    for table, found in history(rows, sweeps):
+        if table == "metrics":
+            place = folder / str(found[0]["sweep"]) / str(found[0]["trial"])
+            place.mkdir(parents=True)
+            lines: dict[object, dict[str, object]] = {}
+            for row in found:
+                line = lines.setdefault(row["epoch"], {"epoch": row["epoch"], "config": {"trial": row["trial"]}})
+                line[str(row["metric"])] = row["value"]
+            (place / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
+
+
+def median_ms(repeats: int, function: Callable[[], Any]) -> float:
+    """Median milliseconds of a call, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])
+
+
+def ask(root: str, name: str) -> None:
+    """One named query in a store that is opened for it."""
+    run_query(Store(root), named_queries()[name].sql, {"sweep": "s1"})
+
+
+def best_by_pandas(root: Path) -> None:
+    """The best trial of each cell, from the Parquet files of the metrics and the trials."""
+    metrics = pd.concat(pd.read_parquet(part) for part in (root / "metrics").glob("*.parquet"))
+    trials = pd.concat(pd.read_parquet(part) for part in (root / "trials").glob("*.parquet"))
+    chosen = metrics[(metrics["sweep"] == "s1") & (metrics["split"] == "valid") & (metrics["metric"] == "recall@20")]
+    best = chosen.groupby("trial")["value"].max().rename("best").reset_index().merge(trials, on="trial")
+    best.loc[best.groupby("cell")["best"].idxmax()]
+
+
+def best_by_results(folder: Path) -> None:
+    """The best trial of each cell, from the lines of `result.json`."""
+    best: dict[str, float] = {}
+    for path in (folder / "s1").glob("*/result.json"):
+        with path.open() as lines:
+            score = max(json.loads(line)["recall@20"] for line in lines)
+        cell = path.parent.name.rpartition("-")[0]
+        best[cell] = max(score, best.get(cell, 0.0))
+
+
+def main() -> None:
+    """Prints the table."""
+    sizes = {"rows": 1_000_000, "sweeps": 4, "repeats": 5}
+    for argument in sys.argv[1:]:
+        key, _, text = argument.partition("=")
+        sizes[key] = int(text)
+    rows, sweeps, repeats = sizes["rows"], sizes["sweeps"], sizes["repeats"]
+    with tempfile.TemporaryDirectory(prefix="recsweep-scale-") as folder:
+        root, results = Path(folder) / "store", Path(folder) / "results"
+        count, seconds = fill(Store(root, create=True), rows, sweeps)
+        print(f"{count:,} rows appended, parts of {PART_ROWS:,}: {count / seconds:,.0f} rows a second", flush=True)
+        shown = {"best": "best per cell", "curves": "curves of a sweep", "cost": "cost per cell"}
+        as_parts = {name: median_ms(repeats, lambda name=name: ask(str(root), name)) for name in shown}  # type: ignore[misc]
+        pandas_ms = median_ms(2, lambda: best_by_pandas(root))
+        start = time.perf_counter()
+        for table in TABLES:
+            Store(root).compact(table, largest_bytes=2**40)
+        print(f"compacted in {time.perf_counter() - start:.1f} s", flush=True)
+        compacted = {name: median_ms(repeats, lambda name=name: ask(str(root), name)) for name in shown}  # type: ignore[misc]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        write_results(results, rows, sweeps)
+        results_ms = median_ms(2, lambda: best_by_results(results))
+        print(f"\n{'median ms':18s} {'as parts':>9s} {'compacted':>10s}")
+        for name, title in shown.items():
+            print(f"{title:18s} {as_parts[name]:9.0f} {compacted[name]:10.0f}")
+        print(f"best per cell by pandas from the same files {pandas_ms:.0f} ms, from result.json {results_ms:.0f} ms")
+        print(f"peak memory of all this {peak:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
