@@ -122,21 +122,22 @@ def errors_table(frames: SweepFrames) -> Table:
 
 
 def confirmations_table(frames: SweepFrames) -> Table:
-    """Return the confirmed configurations: mean over fresh seeds per split and metric, and what selection flattered.
+    """Return the confirmed configurations: mean of the goal metric over fresh seeds, and what selection flattered.
 
-    The optimism is the search-time score minus the confirmed validation mean of the goal metric, signed so that
-    positive means that the search promised too much.
+    The store's view `confirmations` has the other metrics, too. The optimism is the search-time score minus the
+    confirmed validation mean, signed so that positive means that the search promised too much.
     """
-    columns = [Column("trial"), Column("split"), Column("metric"), Column("fresh seeds", "number")]
+    columns = [Column("trial"), Column("split"), Column("fresh seeds", "number")]
     columns += [Column("mean", "number"), Column("deviation", "number"), Column("range", "number")]
     columns += [Column("chosen from", "number"), Column("optimism of the search", "number")]
     # Validation first: it is what the search's own score is held against.
-    ordered = frames.confirmations.sort_values(["trial", "split", "metric"], ascending=[True, False, True])
+    goal = frames.confirmations[frames.confirmations["metric"] == frames.metric]
+    ordered = goal.sort_values(["trial", "split"], ascending=[True, False])
     rows = [
-        [*map(str, key), *_confirmation_cells(frames, str(key[0]), str(key[1]), str(key[2]), group)]
-        for key, group in ordered.groupby(["trial", "split", "metric"], sort=False)
+        [str(trial), str(split), *_confirmation_cells(frames, str(trial), str(split), group)]
+        for (trial, split), group in ordered.groupby(["trial", "split"], sort=False)
     ]
-    return Table("Chosen configurations, retrained on fresh seeds", columns, rows)
+    return Table(f"{frames.metric} of chosen configurations, retrained on fresh seeds", columns, rows)
 
 
 def pairs_table(found: Confirmed) -> Table:
@@ -161,12 +162,12 @@ def _pair_cells(pair: Pair) -> list[str]:
     return [*gaps, *p_values, needed]
 
 
-def _confirmation_cells(frames: SweepFrames, trial: str, split: str, metric: str, rows: pd.DataFrame) -> list[str]:
+def _confirmation_cells(frames: SweepFrames, trial: str, split: str, rows: pd.DataFrame) -> list[str]:
     values = rows["value"].astype(float).dropna()
     failed = len(rows) - len(values)
     searched = frames.trials.loc[frames.trials["trial"] == trial, "score"]
     optimism = wording.NONE
-    if split == "valid" and metric == frames.metric and len(searched) and len(values):
+    if split == "valid" and len(searched) and len(values):
         promised = float(searched.iloc[0]) - float(values.mean())
         optimism = wording.signed_score(promised if frames.better_is_larger else -promised)
     return [
