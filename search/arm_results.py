@@ -17,6 +17,8 @@ Row: TypeAlias = dict[str, object]
 
 TARGET_SHARES = (0.5, 0.9, 1.0)
 BEATS_BASE_BY = 0.005
+CLOSE = 0.01
+NEAR_BEST = f"within {CLOSE:.0%} of the best known"
 
 _CURVE_POINTS = 241
 _RANKING_METRICS = ("recall@", "ndcg@", "precision@", "map@")
@@ -212,6 +214,12 @@ def band_rows(task: Task, arm: Arm, yardstick: Yardstick, confidence: float) -> 
     return [{"task": task.name, "arm": arm.name, **dict(zip(columns, row, strict=True))} for row in values]
 
 
+def near_best(task: Task, yardstick: Yardstick) -> float:
+    """Return the score that is CLOSE to the best known one of the task, as a share of it."""
+    turn = 1.0 if task.mode == "max" else -1.0
+    return yardstick.reference - turn * CLOSE * abs(yardstick.reference)
+
+
 def target_rows(task: Task, arm: Arm, yardstick: Yardstick) -> list[Row]:
     """Return what each target costs the arm in expectation; without a known gain only a margin over the tuned base."""
     turn = 1.0 if task.mode == "max" else -1.0
@@ -222,6 +230,7 @@ def target_rows(task: Task, arm: Arm, yardstick: Yardstick) -> list[Row]:
     if not yardstick.has_gain:
         targets = {}
     margin = BEATS_BASE_BY * abs(yardstick.tuned_base)
+    targets[NEAR_BEST] = near_best(task, yardstick)
     targets[f"tuned base {'+' if turn > 0 else '−'} {100 * BEATS_BASE_BY:g} %"] = yardstick.tuned_base + turn * margin
     scores = filled_scores(arm, yardstick)
     rows = []

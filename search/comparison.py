@@ -6,6 +6,7 @@ from typing import Literal, Protocol, TypeAlias, TypedDict
 
 import pandas as pd
 
+from search.answers import answers, cheapest_rows
 from search.arm_results import Yardstick, band_rows, curve_rows, measure, result_row, target_rows, task_row
 from search.arms import BASE_ARM, Task, decided_trials, read_specs, read_tasks
 from search.assumptions import check_grids, check_samplers, check_trials, choose_arms, notes
@@ -48,6 +49,10 @@ class Comparison:
         bands: per task, arm and number of `trials` the `median` best, `lower`, `upper`, `trusted`; `budget` is the
             number of trials times the arm's mean cost.
         targets: per task, arm and target the expected `trials` and `cost`; both null where it is `censored`.
+        cheapest: per task and arm the expected `cost` of coming within 1 % of the best known score (infinite where no
+            trial did), its bootstrap interval `low` to `high` (80 %), and `share`: how often it is the cheapest arm
+            when every arm's trials are drawn again; `hits` of `candidates` trials came so close.
+        answers: the questions of a reader in a hurry, answered in a sentence for each task.
         verdicts: the fields of `search.verdicts.Verdict`, one row per pair of arms, those told apart first.
     """
 
@@ -63,6 +68,8 @@ class Comparison:
     curves: pd.DataFrame
     bands: pd.DataFrame
     targets: pd.DataFrame
+    cheapest: pd.DataFrame
+    answers: tuple[str, ...]
     verdicts: pd.DataFrame
 
 
@@ -97,6 +104,8 @@ def compare(
     tasks = read_tasks(specs, decided, _together(store, "params", names), cost)
     check_grids(specs, decided, tasks)
     yardsticks = {task.name: measure(task) for task in tasks}
+    frames = _arm_frames(tasks, yardsticks, chosen, confidence=confidence, permutations=permutations, seed=seed)
+    cheapest = [row for task in tasks for row in cheapest_rows(task, chosen, yardsticks[task.name], seed)]
     return Comparison(
         sweeps=names,
         arms=chosen,
@@ -104,7 +113,13 @@ def compare(
         confidence=confidence,
         budget_statement=_budget_statement(tasks, yardsticks, cost),
         notes=tuple(notes(specs, trials, decided, tasks, yardsticks)),
-        **_arm_frames(tasks, yardsticks, chosen, confidence=confidence, permutations=permutations, seed=seed),
+        **frames,
+        cheapest=pd.DataFrame(cheapest),
+        answers=tuple(
+            sentence
+            for task in tasks
+            for sentence in answers(task, yardsticks[task.name], cheapest, frames["curves"], COST_UNITS[cost])
+        ),
         **_verdicts(judge(tasks, yardsticks, chosen, seed)),
     )
 

@@ -232,6 +232,32 @@ def cost_to_target(scores: npt.ArrayLike, costs: npt.ArrayLike, target: float, m
     return ToTarget(target, hits, n, trials, (trials - 1) * miss_cost + float(prices[reached].mean()))
 
 
+def redrawn_costs_to_target(
+    scores: npt.ArrayLike,
+    costs: npt.ArrayLike,
+    target: float,
+    *,
+    rng: np.random.Generator,
+    draws: int = 1000,
+    mode: Mode = "max",
+) -> FloatArray:
+    """Return the expected cost until the target of `draws` bootstrap samples of the trials, as [draws].
+
+    Each is that of `cost_to_target`, infinite where no trial of the sample reached the target. Their spread says how
+    much the estimate hangs on which trials were drawn.
+    """
+    values, prices = turned(scores, mode), _costs(costs)
+    n = values.size
+    chosen = rng.integers(0, n, size=(draws, n))
+    reached, spent = (values >= turned([target], mode)[0])[chosen], prices[chosen]
+    hits = reached.sum(axis=1)
+    misses = n - hits
+    hit_cost = np.where(reached, spent, 0.0).sum(axis=1) / np.maximum(hits, 1)
+    miss_cost = np.where(reached, 0.0, spent).sum(axis=1) / np.maximum(misses, 1)
+    expected = ((n + 1) / (hits + 1) - 1) * miss_cost + hit_cost
+    return np.where(hits > 0, expected, math.inf)
+
+
 @dataclass(frozen=True)
 class HarmRate:
     """The share of configurations worse than the base, with its Wilson interval."""

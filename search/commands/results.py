@@ -177,7 +177,7 @@ def compare(
     comparison = make_comparison(results, names, arms or (), cost=_cost(cost))
     print_comparison(comparison, console())
     page = write_comparison(comparison, output or Path("reports") / "-".join(names))
-    print(f"Comparison: {page}")
+    print(f"Comparison: {page}, every number as CSV in {page.parent / 'comparison'}")
     return 0
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from search import wording
@@ -14,7 +15,7 @@ from search.report.tables import Column, Table
 
 
 def write_comparison(comparison: Comparison, folder: str | Path) -> Path:
-    """Return the path of `comparison.html`, written to `folder`; it appears whole or not at all.
+    """Return the path of `comparison.html`, written to `folder` with its numbers as CSV; each appears whole.
 
     Raises:
         StoreError: the folder cannot be written to.
@@ -28,6 +29,8 @@ def write_comparison(comparison: Comparison, folder: str | Path) -> Path:
         sweeps=wording.listing(comparison.sweeps),
         written=wording.moment(datetime.now(UTC)),
         version=version(),
+        answers=comparison.answers,
+        cheapest=cheapest_table(comparison),
         sentences=comparison.verdicts["sentence"].tolist(),
         budget=comparison.budget_statement,
         summary=comparison.summary,
@@ -42,7 +45,34 @@ def write_comparison(comparison: Comparison, folder: str | Path) -> Path:
     )
     target = Path(folder) / "comparison.html"
     write_atomically(target, page)
+    for name in FRAMES:
+        write_atomically(Path(folder) / "comparison" / f"{name}.csv", getattr(comparison, name).to_csv(index=False))
     return target
+
+
+FRAMES = ("tasks", "results", "curves", "bands", "targets", "cheapest", "verdicts")
+"""The frames of a comparison, each a CSV file beside its page with every number in full precision."""
+
+
+def cheapest_table(comparison: Comparison) -> Table:
+    """Return what coming within 1 % of the best known score costs each arm; the cheapest of each task is marked."""
+    unit = COST_UNITS[comparison.cost]
+    columns = [Column("task"), Column("arm"), Column("score to reach", "number")]
+    columns += [Column("configurations that do", "number"), Column(f"expected {unit}", "number")]
+    columns += [Column("80\u00a0%\u00a0interval", "number"), Column("cheapest of all arms", "number")]
+    rows = [
+        [
+            *(str(row["task"]), str(row["arm"]), wording.score(row["score"])),
+            f"{row['hits']} of {row['candidates']}",
+            wording.count(row["cost"]),
+            f"{wording.count(row['low'])} to {wording.count(row['high'])}",
+            f"in {row['share']:.0%} of draws",
+        ]
+        for _, row in comparison.cheapest.iterrows()
+    ]
+    known = comparison.cheapest[np.isfinite(comparison.cheapest["cost"])]
+    marked = frozenset(int(place) for place in known.groupby("task")["cost"].idxmin())
+    return Table("Tuning to within 1\u00a0% of the best known score", columns, rows, marked)
 
 
 def results_table(comparison: Comparison) -> Table:

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from search.comparison import Comparison
 from search.convergence_curves import Convergence
-from search.report.comparison_page import results_table, targets_table
+from search.report.comparison_page import cheapest_table, results_table, targets_table
 from search.report.convergence_page import milestones_table
 from search.report.tables import Table
 
@@ -14,9 +14,9 @@ from search.report.tables import Table
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the budget, the tables, one verdict per pair of arms and the notes; names are never read as markup."""
     console.print(Text(comparison.budget_statement))
-    for table in (results_table(comparison), targets_table(comparison)):
+    for table in (results_table(comparison), targets_table(comparison), cheapest_table(comparison)):
         console.print(_rich(table))
-    for sentence in (comparison.summary, *comparison.verdicts["sentence"]):
+    for sentence in (*comparison.answers, comparison.summary, *comparison.verdicts["sentence"]):
         console.print(Text(sentence))
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))

@@ -352,7 +352,7 @@ def test_a_folder_that_cannot_be_written_is_refused(new_sweep: NewSweep, tmp_pat
 
 def test_no_unfinished_file_is_left_beside_the_report(full_folder: Path) -> None:
     names = sorted(path.name for path in full_folder.iterdir())
-    assert names == ["best.yaml", "comparison.html", "report.html", "report.md"]
+    assert names == ["best.yaml", "comparison", "comparison.html", "report.html", "report.md"]
 
 
 def test_the_comparison_page_says_budget_verdicts_and_assumptions(full_sweep: Any, tmp_path: Path) -> None:
