@@ -64,8 +64,8 @@ def cheapest_table(comparison: Comparison) -> Table:
         [
             *(str(row["task"]), str(row["arm"]), wording.score(row["score"])),
             f"{row['hits']} of {row['candidates']}",
-            wording.count(row["cost"]),
-            f"{wording.count(row['low'])} to {wording.count(row['high'])}",
+            wording.count(row["cost"]) if np.isfinite(row["cost"]) else "not reached",
+            f"{wording.count(row['low'])} to {wording.count(row['high'])}" if row["hits"] else wording.NONE,
             f"in {row['share']:.0%} of draws",
         ]
         for _, row in comparison.cheapest.iterrows()
