@@ -47,10 +47,12 @@ def query(
         return _write(pa.Table.from_pylist(rows), form, output)
     results = open_store(store)
     text, params = _statement(sql, file), engine.parse_parameters(param or ())
+    sweep = None
     if named := engine.named_queries().get(text.strip()):
         asked = params.get("sweep")
-        text, params = named.sql, {**params, "sweep": results.resolve(None if asked is None else str(asked))}
-    return _write(engine.run_query(results, text, params, timeout_s=timeout), form, output)
+        sweep = results.resolve(None if asked is None else str(asked))
+        text, params = named.sql, {**params, "sweep": sweep}
+    return _write(engine.run_query(results, text, params, sweep=sweep, timeout_s=timeout), form, output)
 
 
 def _statement(sql: str | None, file: Path | None) -> str:

@@ -133,7 +133,7 @@ def median_ms(repeats: int, function: Callable[[], Any]) -> float:
 
 def ask(root: str, name: str) -> None:
     """One named query in a store that is opened for it."""
-    run_query(Store(root), named_queries()[name].sql, {"sweep": "s1"})
+    run_query(Store(root), named_queries()[name].sql, {"sweep": "s1"}, sweep="s1")
 
 
 def best_by_pandas(root: Path) -> None:

@@ -401,6 +401,15 @@ def test_only_the_views_that_a_query_names_are_read(tmp_path: Path) -> None:
         run_query(store, "select * from trials where trial in (select trial from metrics)")
 
 
+@pytest.mark.parametrize("name", sorted(named_queries()))
+def test_a_named_query_needs_the_rows_of_its_own_sweep_alone(store: Store, name: str) -> None:
+    asked = {"sweep": "quick"}
+    alone = run_query(store, named_queries()[name].sql, asked, sweep="quick")
+    assert alone.equals(run_query(store, named_queries()[name].sql, asked)) and len(alone)
+    (count,) = run_query(store, "select distinct sweep from trials", sweep="other").to_pylist()
+    assert count == {"sweep": "other"}
+
+
 def test_named_queries_are_the_five_with_a_description_and_the_parameter_sweep(store: Store) -> None:
     queries = named_queries()
 
