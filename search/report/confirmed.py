@@ -147,9 +147,11 @@ def judge(frames: SweepFrames) -> Confirmed:
         for split, part in rows.groupby("split")
     }
     test, valid = values.get("test", pd.DataFrame()), values.get("valid", pd.DataFrame())
-    every = [_confirmation(frames, str(trial), test, valid, rows) for trial in test.columns]
+    known = set(frames.trials["trial"])
+    lost = [str(trial) for trial in test.columns if trial not in known]  # their rows were in a part that is damaged
+    every = [_confirmation(frames, str(trial), test, valid, rows) for trial in test.columns if trial in known]
     ranked = sorted(every, key=lambda each: (each.task, each.cell, -_turn(frames, each.searched)))
-    chosen = [each for each in ranked if each == next(other for other in ranked if other.cell == each.cell)]
+    chosen = [each for each in ranked if each is next(other for other in ranked if other.cell == each.cell)]
     found = list(_pairs(frames, chosen, test))
     adjusted = holm([pair.p_value for pair in found if not math.isnan(pair.p_value)])
     corrected = iter(adjusted.tolist())
@@ -162,7 +164,7 @@ def judge(frames: SweepFrames) -> Confirmed:
         pairs=tuple(pairs),
         claims=tuple(_claims(frames, chosen, ranked)),
         unsealed={name: sum(each.task.startswith(f"{name}/") for each in ranked) for name in frames.data_sets},
-        notes=tuple(_notes(chosen)),
+        notes=(*_notes(chosen), *(f"{trial} was confirmed, but the store has lost what it was." for trial in lost)),
     )
 
 

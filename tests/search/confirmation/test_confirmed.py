@@ -145,6 +145,14 @@ def test_seeds_that_only_one_of_two_has_are_left_out(sweep: Any) -> None:
     assert pair.seeds == 1 and pair.difference == pytest.approx(0.01)
 
 
+def test_a_confirmed_trial_that_the_store_has_lost_is_named(sweep: Any) -> None:
+    confirm(sweep, sweep.trial(SAM, 0.3), by_seed(*BASE))
+    confirm(sweep, "vbpr-bsam-00000000", by_seed(*BASE))
+    found = confirmed(sweep.store, sweep.name)
+    assert [each.arm for each in found.configurations] == ["sam"]
+    assert "vbpr-bsam-00000000 was confirmed, but the store has lost what it was." in found.notes
+
+
 def test_equal_results_are_no_difference_and_no_error(sweep: Any) -> None:
     for cell in (DESCENT, SAM):
         confirm(sweep, sweep.trial(cell, 0.3), by_seed(*BASE))
