@@ -93,14 +93,15 @@ def _trials(cell: StudySpec, past: Sequence[PastTrial]) -> list[FrozenTrial]:
 
 def _frozen(cell: StudySpec, trial: PastTrial) -> FrozenTrial:
     stored = _Stored(trial.flat)
-    params = cell.space.suggest(stored)
+    # What the sweep fixed is suggested, too, and nobody is asked for it.
+    params = {name: value for name, value in cell.space.suggest(stored).items() if name in stored.distributions}
     state = STATES[trial.status]
     if state is TrialState.COMPLETE and trial.best_score is None:
         state = TrialState.FAIL
     frozen = create_trial(
         state=state,
         value=trial.best_score if state is TrialState.COMPLETE else None,
-        params=dict(params),
+        params=params,
         distributions=stored.distributions,
         intermediate_values=dict(trial.scores),
         user_attrs={

@@ -20,7 +20,8 @@ DESCENT, SAM = (f"lfm2k/vbpr/plain/{update}/adam" for update in ("descent", "sam
 @pytest.fixture
 def sweep(new_sweep: Callable[..., Any]) -> Any:
     """Two cells; that of sam has every kind of ending."""
-    writer = new_sweep(axes={"model": ["vbpr"], "update": ["descent", "sam"]}, space={"tune": ["update", "optimizer"]})
+    space = {"tune": ["update", "optimizer"], "fix": {"model.embedding_size": 8}}
+    writer = new_sweep(axes={"model": ["vbpr"], "update": ["descent", "sam"]}, space=space)
     writer.trial(DESCENT, 0.3)
     for number, status in enumerate(("finished", "pruned", "diverged", "failed", "lost", "stopped", "running")):
         score = None if status in ("failed", "diverged") else 0.30 + 0.01 * number
@@ -59,7 +60,9 @@ def test_a_study_is_told_the_truth_about_every_trial_that_has_ended(sweep: Any) 
 def test_ranges_are_those_of_the_space(sweep: Any) -> None:
     space = sweep.studies[SAM].space
     asked = study(sweep.store, sweep.name, SAM).trials[0].distributions
-    for name, parameter in space.parameters.items():
+    assert set(asked) == set(space.tuned()), "what is fixed is no range"
+    for name in asked:
+        parameter = space.parameters[name]
         if parameter.kind in ("float", "int"):
             assert (asked[name].low, asked[name].high, asked[name].log) == (
                 parameter.low,
