@@ -66,7 +66,7 @@ def _cheapest(rows: Sequence[Row], unit: str) -> str:
     if others:
         said += f"; next {others[0]['arm']} with {_cost(others[0], 'cost')}"
     never = [str(row["arm"]) for row in rows if not math.isfinite(_number(row, "cost"))]
-    return f"{said}. {_capital(wording.listing(never))} never came so close." if never else f"{said}."
+    return f"{said}. {wording.capitalised(wording.listing(never))} never came so close." if never else f"{said}."
 
 
 def _budgets(task: Task, yardstick: Yardstick, curves: pd.DataFrame) -> str:
@@ -87,7 +87,7 @@ def _budgets(task: Task, yardstick: Yardstick, curves: pd.DataFrame) -> str:
 
 def _untuned(task: Task, yardstick: Yardstick) -> str:
     turn = 1.0 if task.mode == "max" else -1.0
-    known = {arm.name: arm.default_score for arm in task.arms.values() if arm.default_score is not None and arm.name}
+    known = {arm.name: arm.default_score for arm in task.arms.values() if arm.default_score is not None}
     if not known:
         return "what an arm is worth without any tuning is not known: no default configuration was run."
     parts = [
@@ -106,7 +106,3 @@ def _number(row: Row, name: str) -> float:
 
 def _cost(row: Row, name: str) -> str:
     return wording.count(_number(row, name))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,6 +1,7 @@
 """Stored sweeps as Optuna studies: for Optuna's plots, and for optuna-dashboard."""
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import StoreError
 from search.history import PastTrial, past_trials, stored_spec
@@ -63,6 +65,8 @@ def study(store: Store, sweep: str, cell: str | None = None) -> optuna.Study:
 def export(store: Store, sweep: str, target: Path) -> dict[str, int]:
     """Write a copy of a sweep's cells to a new SQLite file that optuna-dashboard reads; return trials by cell.
 
+    The file appears whole or not at all.
+
     Raises:
         StoreError: the sweep is unknown, the file is there already, or it cannot be written.
     """
@@ -71,15 +75,23 @@ def export(store: Store, sweep: str, target: Path) -> dict[str, int]:
     if not target.parent.is_dir():
         raise StoreError(f"a copy must go into a folder that exists, but {target.parent} does not")
     spec = stored_spec(store, store.resolve(sweep))
-    past, counts = past_trials(store, spec), {}
-    storage = optuna.storages.RDBStorage(f"sqlite:///{target.absolute()}")
-    for each in studies(spec):
-        named = f"{spec.name}/{each.cell}"
-        created = optuna.create_study(storage=storage, study_name=named, direction=_direction(spec.goal.mode))
-        trials = _trials(each, past)
-        created.add_trials(trials)
-        counts[each.cell] = len(trials)
-    return counts
+    past = past_trials(store, spec)
+    trials = {each.cell: _trials(each, past) for each in studies(spec)}
+    temporary = target.absolute().with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+        for cell, found in trials.items():
+            named = f"{spec.name}/{cell}"
+            created = optuna.create_study(storage=storage, study_name=named, direction=_direction(spec.goal.mode))
+            created.add_trials(found)
+        storage.engine.dispose()
+        temporary.rename(target)
+    except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(f"the copy {target} cannot be written: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {cell: len(found) for cell, found in trials.items()}
 
 
 def _direction(mode: str) -> Literal["maximize", "minimize"]:

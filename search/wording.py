@@ -90,3 +90,8 @@ def plural(amount: int, noun: str) -> str:
 def listing(items: Sequence[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def capitalised(text: str) -> str:
+    """Return the text with its first letter as a capital, as at the start of a sentence."""
+    return text[:1].upper() + text[1:]

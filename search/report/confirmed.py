@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from search import wording
-from search.arms import BASE_ARM, arm_name
+from search.arms import BASE_ARM
 from search.report.frames import Readable, SweepFrames, read_frames
 from search.significance import LEVEL, holm
 from search.tuning_cost import FloatArray, Mode
@@ -187,7 +187,7 @@ def _confirmation(
     return Confirmation(
         task=f"{row['dataset']}/{row['model']}",
         cell=str(row["cell"]),
-        arm=_arm(frames, row),
+        arm=str(row["arm"]),
         trial=trial,
         seeds=len(known),
         failed=int(rows[(rows["trial"] == trial) & (rows["split"] == "test")]["value"].isna().sum()),
@@ -202,11 +202,6 @@ def _confirmation(
         optimism=_turn(frames, searched - on_valid),
         candidates=int(rows.loc[rows["trial"] == trial, "candidates"].max()),
     )
-
-
-def _arm(frames: SweepFrames, row: pd.Series) -> str:
-    name = arm_name(row["objective"], row["update"])
-    return f"{name}/{row['optimizer']}" if frames.trials["optimizer"].nunique() > 1 else name
 
 
 def mean_interval(values: FloatArray, confidence: float = CONFIDENCE) -> tuple[float, float, float, float]:

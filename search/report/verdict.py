@@ -74,7 +74,7 @@ def _recipe(row: pd.Series) -> str:
 def _trust(frames: SweepFrames, best: pd.DataFrame, winners: dict[str, pd.Series]) -> str:
     several = len(winners) > 1
     parts = [_lead(frames, best, row) + (f" on {name}" if several else "") for name, row in winners.items()]
-    return f"{_capitalised('; '.join(parts))}; {_caution(frames, winners)}."
+    return f"{wording.capitalised('; '.join(parts))}; {_caution(frames, winners)}."
 
 
 def _lead(frames: SweepFrames, best: pd.DataFrame, winner: pd.Series) -> str:
@@ -124,7 +124,3 @@ def _caution(frames: SweepFrames, winners: dict[str, pd.Series]) -> str:
         return f"every configuration ran with one seed, so part of any lead may be luck: {advice}"
     spread = wording.listing([wording.score(each) for each in deviations])
     return f"its seeds deviate by {spread}, and a maximum over candidates flatters: {advice}"
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

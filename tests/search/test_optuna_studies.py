@@ -131,6 +131,23 @@ def test_nothing_is_overwritten(sweep: Any, tmp_path: Path, capsys: pytest.Captu
         export(sweep.store, sweep.name, tmp_path / "nowhere" / "copy.db")
 
 
+def test_a_copy_that_cannot_be_written_is_one_sentence(sweep: Any) -> None:
+    with pytest.raises(StoreError, match=r"^the copy /proc/copy.db cannot be written: [^\n]+$"):
+        export(sweep.store, sweep.name, Path("/proc/copy.db"))
+
+
+def test_a_copy_that_breaks_off_leaves_nothing(sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: optuna.Study, trials: object) -> None:
+        raise OSError("No space left on device")
+
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    monkeypatch.setattr(optuna.Study, "add_trials", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        export(sweep.store, sweep.name, folder / "copy.db")
+    assert list(folder.iterdir()) == []
+
+
 def test_the_python_readers_are_the_views(sweep: Any) -> None:
     store: Store = sweep.store
     assert list(store.trials()["trial"]) == list(store.table("trials_wide")["trial"].to_pylist())
