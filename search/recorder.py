@@ -318,7 +318,6 @@ def _forget(trial: Trial) -> None:
     metadata.metric_analysis.clear()
     metadata.metric_n_steps.clear()
     metadata.last_result = {}
-    vars(metadata).pop("update_metric", None)
     trial.evaluated_params = {}
 
 
