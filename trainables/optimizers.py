@@ -7,6 +7,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from trainables.eager import spare_compiler
+
+spare_compiler()
+
 
 class OptimizerConfig(BaseModel, ABC):
     """Numbers of an optimiser, and how to build it."""

@@ -96,7 +96,7 @@ MAY_IMPORT = {
     "trainables.layers": ("trainables.layers",),
     "trainables.models": ("trainables.layers", "trainables.data.bundle", "trainables.models"),
     "trainables.objectives": ("trainables.models.base", "trainables.objectives"),
-    "trainables.updates": ("trainables.vectors", "trainables.updates"),
+    "trainables.updates": ("trainables.eager", "trainables.vectors", "trainables.updates"),
     "trainables.evaluation": ("trainables.vectors", "trainables.data.bundle", "trainables.evaluation"),
     "trainables.protocols": (
         *("trainables.config", "trainables.seeding", "trainables.trainer", "trainables.models.base"),

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from trainables.eager import bare_step
 from trainables.types import Closure, Losses, Moment
 from trainables.vectors import Gradients
 
@@ -47,6 +48,7 @@ class Stepper:
         self.params = list(params)
         self.names = list(names) if names is not None else [str(index) for index in range(len(self.params))]
         self.optimizer = optimizer
+        self._step = bare_step(optimizer)
         self.clip_norm = clip_norm
         self.evaluations_per_loss = 1
         self.gradient_evaluations = 0
@@ -73,7 +75,7 @@ class Stepper:
         """One step of the base optimiser with the current gradients, clipped to `clip_norm` unless told not to."""
         if clip and self.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.params, self.clip_norm)
-        self.optimizer.step()
+        self._step()
         self.optimizer_steps += 1
 
     def move(self, factor: float) -> None:
