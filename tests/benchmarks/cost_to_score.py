@@ -1,0 +1,182 @@
+"""Prints what a grid's best validation score costs: the grid as the field runs it against `recsweep launch`.
+
+Usage: python tests/benchmarks/cost_to_score.py grid MODEL DATA_ROOT FOLDER
+       python tests/benchmarks/cost_to_score.py search MODEL DATA_ROOT FOLDER [seeds=999,1,2,3,4] [K=V ...]
+
+MODEL is lightgcn or freedom, on lfm2k below DATA_ROOT. `grid` trains every point of a grid (the published one times
+learning rates) to its own early stop, one after the other in one process with one thread, validating every epoch. It
+trains with our own trainer, so that what differs is the search alone, and never touches the test split, where MMRec
+would also rank it every epoch. Results go to FOLDER/MODEL-grid.jsonl as they come; called again, it goes on.
+
+`search` runs TPE and ASHA over ranges that contain the grid, from a fresh process, on all cores, and stops when a trial
+has reached the grid's best score; it prints seconds and gradient evaluations from the start of that process (imports
+and Ray included) to that moment. K=V change the sweep. Its seconds are those of a clock, the grid's those of the CPU,
+which a busy machine leaves alone.
+"""
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MODALITIES = ("text", "audio")
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
+    "lightgcn": {
+        "model.num_layers": (1, 2, 3, 4),
+        "model.reg_weight": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
+        "optimizer.learning_rate": (5e-4, 1e-3, 5e-3),
+    },
+    "freedom": {
+        "model.dropout": (0.8, 0.9),
+        "model.reg_weight": (0.0, 1e-5, 1e-4, 1e-3),
+        "model.num_item_layers": (1, 2),
+        "optimizer.learning_rate": (5e-4, 1e-3, 5e-3, 1e-2),
+    },
+}
+NARROW: dict[str, dict[str, Any]] = {
+    "lightgcn": {},
+    "freedom": {"model.num_item_layers": {"kind": "int", "low": 1, "high": 2}},
+}
+"""Hyperparameters of the grid that the preset's ranges lack."""
+
+TRIALS = 81
+MAX_EPOCHS = 1000
+
+
+def grid(model: str, root: str, folder: Path) -> None:
+    """Trains the points that FOLDER does not know yet."""
+    from trainables.config import TrialConfig
+    from trainables.data.catalog import load
+    from trainables.trainer import Trainer
+
+    torch.set_num_threads(1)
+    file = folder / f"{model}-grid.jsonl"
+    known = [row["point"] for row in read(file)]
+    names, values = zip(*GRIDS[model].items(), strict=True)
+    for numbers in itertools.product(*values):
+        point = dict(zip(names, numbers, strict=True))
+        if point in known:
+            continue
+        flat = {"data.name": "lfm2k", "data.root": root, "data.modalities": MODALITIES, "model.name": model}
+        config = TrialConfig.from_flat(flat | point | {"train.max_epochs": MAX_EPOCHS})
+        began = time.process_time()
+        trainer = Trainer(config, load(config.data, cache=folder / "graphs"))
+        while not trainer.run_epoch().done:
+            pass
+        progress = trainer.progress
+        row = {"point": point, "score": progress.best_score, "epochs": progress.epoch}
+        row |= {"seconds": time.process_time() - began, "gradient_evaluations": progress.gradient_evaluations}
+        with file.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+        print(f"{row['score']:.4f} {row['epochs']:4d} epochs {row['seconds']:6.1f} s {point}", flush=True)
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The grid's points so far."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def sweep(model: str, root: str, seed: int) -> dict[str, Any]:
+    """The sweep that is held against the grid."""
+    return {
+        "name": f"{model}-{seed}",
+        "data": {"names": ["lfm2k"], "root": root, "modalities": list(MODALITIES)},
+        "axes": {"model": [model], "update": ["descent"]},
+        "space": {"tune": ["model", "optimizer"], "narrow": NARROW[model]},
+        "search": {"sampler": "tpe", "trials": TRIALS, "seeds": [seed], "scheduler": {"kind": "asha"}},
+        "train": {"max_epochs": MAX_EPOCHS},
+    }
+
+
+def search_once(target: float, began: float, sections: Mapping[str, Any], changes: list[str]) -> None:
+    """Runs one sweep until a trial has reached the target, and prints what that took as JSON."""
+    from search import driver
+    from search.control import request_stop
+    from search.overrides import apply
+    from search.recorder import TrialRecord
+    from search.spec import SweepSpec, parse
+    from search.store import Store
+
+    found: dict[str, Any] = {"target": target, "reached": None}
+    with tempfile.TemporaryDirectory(prefix="recsweep-cost-") as folder:
+        store = Store(Path(folder) / "store", create=True)
+        spec = parse(apply(sections, changes, SweepSpec)[0], "benchmark")
+
+        def changed(records: Mapping[str, TrialRecord]) -> None:
+            scores = [record.result.get("best_score") or 0.0 for record in records.values()]
+            if found["reached"] is None and max(scores) >= target:
+                epochs = sum(record.result.get("epoch", 0) for record in records.values())
+                passes = sum(record.result.get("gradient_evaluations", 0) for record in records.values())
+                found.update(reached=max(scores), seconds=time.time() - began, trials=len(records), epochs=epochs)
+                found["gradient_evaluations"] = passes
+                request_stop(store, spec.name)
+
+        outcome = driver.run(spec, store, hooks=driver.Hooks(on_change=changed))
+        trials = store.trials()
+    whole = {"seconds": outcome.seconds, "best": trials["best_score"].max(), "epochs": int(trials["epochs"].sum())}
+    print(json.dumps(found | {"whole": whole}))
+
+
+def search(model: str, root: str, folder: Path, seeds: list[int], changes: list[str]) -> None:
+    """Prints a line a search seed, and the ratios."""
+    rows = read(folder / f"{model}-grid.jsonl")
+    points = 1
+    for values in GRIDS[model].values():
+        points *= len(values)
+    if len(rows) < points:
+        print(f"only {len(rows)} of the grid's {points} points are known: what follows is against these")
+    target = max(row["score"] for row in rows)
+    seconds, passes = (sum(row[name] for row in rows) for name in ("seconds", "gradient_evaluations"))
+    epochs = sum(row["epochs"] for row in rows)
+    print(f"grid of {len(rows)}: best {target:.4f}, {seconds:,.0f} s, {epochs:,} epochs, {passes:,} evaluations")
+    print(" seed   reached  seconds  epochs  evaluations  trials  times seconds  times evaluations")
+    ratios = []
+    for seed in seeds:
+        argument = json.dumps([target, time.time(), sweep(model, root, seed), changes])
+        done = subprocess.run(
+            [sys.executable, __file__, "once", argument], stdout=subprocess.PIPE, text=True, check=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+        if found["reached"] is None:
+            whole = found["whole"]
+            print(f"{seed:5d}   not in {whole['epochs']} epochs and {whole['seconds']:.0f} s: {whole['best']:.4f}")
+            continue
+        ratios.append((seconds / found["seconds"], passes / found["gradient_evaluations"]))
+        print(
+            f"{seed:5d}    {found['reached']:.4f}  {found['seconds']:7.1f}  {found['epochs']:6d}  "
+            f"{found['gradient_evaluations']:11,d}  {found['trials']:6d}  {ratios[-1][0]:13.1f}  {ratios[-1][1]:17.1f}",
+            flush=True,
+        )
+    if ratios:
+        shown = [statistics.median(column) for column in zip(*ratios, strict=True)]
+        print(f"median of {len(ratios)}: {shown[0]:.1f} times less wall time, {shown[1]:.1f} times fewer evaluations")
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    if sys.argv[1] == "once":
+        search_once(*json.loads(sys.argv[2]))
+        return
+    action, model, root, folder, *rest = sys.argv[1:]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if action == "grid":
+        grid(model, str(Path(root).resolve()), Path(folder))
+        return
+    seeds = [999, 1, 2, 3, 4]
+    for argument in rest:
+        if argument.startswith("seeds="):
+            seeds = [int(seed) for seed in argument.removeprefix("seeds=").split(",")]
+    changes = [argument for argument in rest if not argument.startswith("seeds=")]
+    search(model, str(Path(root).resolve()), Path(folder), seeds, changes)
+
+
+if __name__ == "__main__":
+    main()
