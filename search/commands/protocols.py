@@ -101,6 +101,10 @@ def confirm(
     cells: CellOption = None,
     seeds: Annotated[int, typer.Option("--seeds", help="How many fresh seeds.", min=1)] = 10,
     top: Annotated[int, typer.Option(help="Configurations of each cell, the best ones of the search.", min=1)] = 1,
+    trials: Annotated[
+        list[str] | None,
+        typer.Option("--trial", help="This finished trial's configuration instead of the best ones; may be repeated."),
+    ] = None,
     address: AddressOption = None,
     insecure: InsecureOption = False,
     verbose: VerboseOption = False,
@@ -121,6 +125,7 @@ def confirm(
         seeds=seeds,
         cells=cells,
         top=top,
+        trials=trials,
         address=address,
         insecure=insecure,
         verbose=verbose,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
-from search.errors import SearchError
+from search.errors import SearchError, StoreError
 from search.protocols.units import Unit, check_cells, data_digests
 from search.report.best import best_configurations, rank_configurations
 from search.report.frames import SweepFrames
+from spaces.nearest import did_you_mean
 
 PROTOCOL = "confirmation"
 
@@ -32,26 +33,41 @@ class Choice:
     candidates: int
 
 
-def choices(frames: SweepFrames, cells: Sequence[str] | None = None, top: int = 1) -> list[Choice]:
-    """Return the best configurations of every cell by the rule of `search.report.best`, cell by cell.
+def choices(
+    frames: SweepFrames, cells: Sequence[str] | None = None, top: int = 1, trials: Sequence[str] | None = None
+) -> list[Choice]:
+    """Return the best configurations of every cell by the rule of `search.report.best`, cell by cell, or named ones.
 
     Args:
         cells: only these; None for all that have a finished trial.
         top: configurations of a cell at most.
+        trials: instead of the best ones the configurations of these finished trials, of whatever rank.
 
     Raises:
-        StoreError: a cell is unknown or has no finished trial.
+        StoreError: a cell or a trial is unknown, or has not finished.
     """
     check_cells(frames.name, best_configurations(frames), cells)
+    _check_finished(frames, trials)
     found = []
     for cell, scored in frames.scored.groupby("cell", sort=True):
         if cells is not None and cell not in cells:
             continue
         ranking = rank_configurations(frames, scored)
         configs = scored.set_index("trial")["config_json"]
-        for rank, trials in enumerate(ranking["trials"].head(top), 1):
-            found.append(Choice(str(cell), rank, trials[0], json.loads(configs[trials[0]]), len(ranking)))
+        for rank, members in enumerate(ranking["trials"], 1):
+            if rank <= top if trials is None else not set(trials).isdisjoint(members):
+                found.append(Choice(str(cell), rank, members[0], json.loads(configs[members[0]]), len(ranking)))
     return found
+
+
+def _check_finished(frames: SweepFrames, trials: Sequence[str] | None) -> None:
+    finished = set(frames.scored["trial"])
+    for trial in trials or ():
+        if trial not in finished:
+            hint = did_you_mean(trial, sorted(finished))
+            raise StoreError(
+                f"a trial to confirm must be a finished one of sweep {frames.name}, but got {trial!r}{hint}"
+            )
 
 
 def fresh_seeds(seeds: int | Sequence[int], searched: Collection[int]) -> tuple[int, ...]:

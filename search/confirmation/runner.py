@@ -28,6 +28,7 @@ def confirm(
     seeds: int | Sequence[int] = SEEDS,
     cells: Sequence[str] | None = None,
     top: int = 1,
+    trials: Sequence[str] | None = None,
     address: str | None = None,
     insecure: bool = False,
     verbose: bool = False,
@@ -43,19 +44,20 @@ def confirm(
         seeds: how many fresh ones, or which; none that the search used.
         cells: only these; None for all that have a finished trial.
         top: configurations of each cell, by the search's score; with several, what a choice on test would claim shows.
+        trials: the configurations of these finished trials instead of the best ones.
         address: of a running Ray cluster; None starts one on this machine.
         insecure: joins a cluster on a network even where it lets anyone in.
         on_unit: hears of the end of every training.
 
     Raises:
-        StoreError: the sweep or a cell is unknown, or has no finished trial; the store cannot be read or written.
+        StoreError: the sweep, a cell or a trial is unknown, or has not finished; the store cannot be read or written.
         DataError: the sweep's data cannot be loaded any more, or have no test row.
         SearchError: the sweep still runs, a seed is not fresh, no cluster answers, or the data are not what they were.
     """
     _check_ended(store, sweep)
     frames = read_frames(store, sweep)
     spec = SweepSpec.model_validate(frames.spec)
-    chosen = choices(frames, cells, top)
+    chosen = choices(frames, cells, top, trials)
     units = make_units(frames, chosen, fresh_seeds(seeds, {int(seed) for seed in frames.trials["seed"]}))
     candidates = {choice.trial: choice.candidates for choice in chosen}
     missing = _missing(units, frames.confirmations)

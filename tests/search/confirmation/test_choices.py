@@ -54,6 +54,25 @@ def test_an_unknown_cell_is_an_error_with_the_nearest(sweep: Any) -> None:
         choices(read_frames(sweep.store, sweep.name), [SAM.replace("sam", "sma")])
 
 
+def test_configurations_that_are_named_by_their_trials_are_taken_whatever_their_rank(sweep: Any) -> None:
+    frames = read_frames(sweep.store, sweep.name)
+    names = dict(zip(frames.trials["score"], frames.trials["trial"], strict=True))
+    found = choices(frames, trials=[names[0.45], names[0.2]])
+    assert [(each.cell, each.rank, each.trial, each.candidates) for each in found] == [
+        (DESCENT, 3, names[0.2], 3),
+        (SAM, 2, names[0.45], 2),
+    ]
+
+
+def test_a_trial_that_is_unknown_or_was_pruned_is_an_error_with_the_nearest(sweep: Any) -> None:
+    frames = read_frames(sweep.store, sweep.name)
+    names = dict(zip(frames.trials["score"], frames.trials["trial"], strict=True))
+    with pytest.raises(StoreError, match=r"finished one of sweep .*, but got 'vbpr-sma-1'; did you mean 'vbpr-sam"):
+        choices(frames, trials=["vbpr-sma-1"])
+    with pytest.raises(StoreError, match=names[0.9]):
+        choices(frames, trials=[names[0.9]])
+
+
 def test_seeds_are_the_least_that_the_search_did_not_use() -> None:
     assert fresh_seeds(4, {2, 3, 999}) == (1, 4, 5, 6)
     assert fresh_seeds((7, 5), {2}) == (7, 5)
