@@ -9,9 +9,10 @@ import pandas as pd
 
 from search import wording
 from search.arm_results import CLOSE, Row, Yardstick, filled_scores, near_best
-from search.arms import Task
+from search.arms import Arm, Task
 from search.cost_to_target import cost_interval, cost_to_target, redrawn_costs_to_target
 from search.equal_budgets import BUDGETS
+from search.tuning_cost import FloatArray
 
 DRAWS = 2000
 CONFIDENCE = 0.8
@@ -27,24 +28,28 @@ def cheapest_rows(task: Task, arms: Sequence[str], yardstick: Yardstick, seed: i
 
     Where no arm comes near in a bootstrap draw, none is the cheapest in it; of equal ones the earlier is. The best
     known score is that of the trials at hand and stays in every draw. Of a space that was tried whole the cost is
-    known, and its interval is empty.
+    known: it is the same in every draw and both ends of its interval.
     """
     target, rows, redrawn = near_best(task, yardstick), [], []
     present = [task.arms[arm] for arm in arms if arm in task.arms]
     for arm in present:
         scores = filled_scores(arm, yardstick)
         found = cost_to_target(scores, arm.costs, target, task.mode)
-        rng = np.random.default_rng([seed, zlib.crc32(f"{task.name}/{arm.name}/cheapest".encode())])
-        redrawn.append(redrawn_costs_to_target(scores, arm.costs, target, rng=rng, draws=DRAWS, mode=task.mode))
         cost = math.inf if found.cost is None else found.cost
         low, high = cost_interval(scores, arm.costs, target, confidence=CONFIDENCE, mode=task.mode)
         if arm.exhausted:
             low, high = cost, cost
+        redrawn.append(np.full(DRAWS, cost) if arm.exhausted else _redrawn(task, arm, scores, target, seed))
         rows.append({"task": task.name, "arm": arm.name, "score": target, "cost": cost, "low": low, "high": high})
         rows[-1] |= {"hits": found.hits, "candidates": found.candidates}
     costs = np.stack(redrawn)  # [arms, draws]
     winner = np.where(np.isfinite(costs.min(axis=0)), costs.argmin(axis=0), -1)
     return [row | {"share": float((winner == place).mean())} for place, row in enumerate(rows)]
+
+
+def _redrawn(task: Task, arm: Arm, scores: FloatArray, target: float, seed: int) -> FloatArray:
+    rng = np.random.default_rng([seed, zlib.crc32(f"{task.name}/{arm.name}/cheapest".encode())])
+    return redrawn_costs_to_target(scores, arm.costs, target, rng=rng, draws=DRAWS, mode=task.mode)
 
 
 def answer_rows(
@@ -113,7 +118,7 @@ def _draws(first: Row, rivals: Sequence[Row]) -> Iterator[str]:
 
 def _interval(row: Row, unit: str) -> str:
     if row["low"] == row["high"]:
-        return "they are its whole space, so the cost is exact"
+        return "its whole space was tried, so the cost is exact"
     return f"the cost's {CONFIDENCE:.0%} interval is {_cost(row, 'low')} to {_cost(row, 'high')} {unit}"
 
 

@@ -36,6 +36,9 @@ def equal_budget_rows(task: Task, arms: Sequence[str], yardstick: Yardstick, see
 
 
 def _picks(task: Task, arm: Arm, seed: int) -> IntArray:
+    """Return which configurations each bootstrap sample holds; of a space that was tried whole, all of them."""
+    if arm.exhausted:
+        return np.tile(np.arange(arm.trials), (DRAWS, 1))
     # The same draws for every budget, so that two budgets differ by what they buy alone.
     rng = np.random.default_rng([seed, zlib.crc32(f"{task.name}/{arm.name}/equal".encode())])
     return rng.integers(0, arm.trials, size=(DRAWS, arm.trials))

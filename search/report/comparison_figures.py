@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import plotly.graph_objects as go
 
+from search import wording
 from search.arms import BASE_ARM
 from search.comparison import COST_UNITS, Comparison
 from search.report.chart import REST, Chart, Series, chart, label, series, slug, translucent
@@ -33,7 +34,7 @@ def profile_charts(comparison: Comparison) -> list[Chart]:
     if comparison.profiles.empty:
         return []
     figure, looks = go.Figure(), _looks(comparison)
-    last = 1.1 * float(comparison.profiles["factor"].max())
+    last = max(2.0, 1.1 * float(comparison.profiles["factor"].max()))
     for arm, rows in comparison.profiles.groupby("arm", sort=False):
         figure.add_scatter(
             x=[*rows["factor"], last],
@@ -46,9 +47,12 @@ def profile_charts(comparison: Comparison) -> list[Chart]:
     figure.update_xaxes(title_text="cost, as a multiple of the cheapest arm's", type="log")
     figure.update_yaxes(title_text="share of tasks", range=[-0.03, 1.03], tickformat=".0%")
     tasks = int(comparison.profiles["tasks"].iloc[0])
+    reached = comparison.profiles.groupby("arm", sort=False)["share"].max()
+    never = wording.listing([str(arm) for arm in reached.index[reached == 0]])
     caption = (
         f"On which share of the {tasks} tasks an arm comes within 1 % of the best known score at no more than so many "
         "times the cheapest arm's expected cost. A line that ends below 100 % never does on the others."
+        f"{f' On no task: {never}.' if never else ''}"
     )
     legend = [looks[arm] for arm in comparison.arms]
     return [chart("profiles", "How nearly cheapest over tasks", caption, figure, legend=legend, height=20)]

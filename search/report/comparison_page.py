@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from search import wording
+from search.arms import BASE_ARM
 from search.comparison import COST_UNITS, Comparison
 from search.report.comparison_figures import band_charts, curve_charts, profile_charts
 from search.report.comparison_tables import (
@@ -86,7 +87,7 @@ def _band(comparison: Comparison) -> str:
 
 
 def _command(comparison: Comparison) -> str:
-    arms = [f"--arms {arm}" for arm in comparison.arms]
+    arms = [f"--arms {arm}" for arm in comparison.arms if arm != BASE_ARM]
     return " ".join(("recsweep compare", *comparison.sweeps, *arms, f"--cost {comparison.cost}"))
 
 

@@ -32,7 +32,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for sentence in (comparison.summary, *filter(None, [comparison.ranking]), *shown):
         console.print(Text(sentence))
     if others:
-        console.print(Text(f"{len(others)} more pairs, none of them told apart, are in verdicts.csv."))
+        rest = "1 more pair that is" if len(others) == 1 else f"{len(others)} more pairs that are"
+        console.print(Text(f"{rest} not told apart {'is' if len(others) == 1 else 'are'} in verdicts.csv."))
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
 

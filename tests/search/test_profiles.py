@@ -58,7 +58,8 @@ def test_a_profile_is_the_share_of_tasks_within_so_many_times_the_cheapest(new_s
     )
     assert set(found.profiles["tasks"]) == {3}
     (drawn,) = profile_charts(found)
-    assert "of the 3 tasks" in drawn.caption and [look.name for look in drawn.legend] == ["descent", "sam"]
+    assert "of the 3 tasks" in drawn.caption and "On no task" not in drawn.caption
+    assert [look.name for look in drawn.legend] == ["descent", "sam"]
 
 
 def test_a_task_that_lacks_an_arm_is_left_out_and_one_task_makes_no_profile(new_sweep: NewSweep) -> None:

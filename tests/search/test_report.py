@@ -360,4 +360,4 @@ def test_the_comparison_page_says_budget_verdicts_and_assumptions(full_sweep: An
     page = Page(write_comparison(result, tmp_path))
     for text in (result.budget_statement, *result.answers["answer"], *result.verdicts["sentence"], *result.notes):
         assert text in page.visible
-    assert "recsweep compare mg-sam-bsam --arms descent --arms sam --cost gradient_evaluations" in page.visible
+    assert "recsweep compare mg-sam-bsam --arms sam --cost gradient_evaluations" in page.visible
