@@ -118,7 +118,7 @@ def _draws(first: Row, rivals: Sequence[Row]) -> Iterator[str]:
 
 def _interval(row: Row, unit: str) -> str:
     if row["low"] == row["high"]:
-        return "its whole space was tried, so the cost is exact"
+        return "its whole space was tried, so the cost is exact but for the luck of seeds"
     return f"the cost's {CONFIDENCE:.0%} interval is {_cost(row, 'low')} to {_cost(row, 'high')} {unit}"
 
 

@@ -142,19 +142,16 @@ def _cost_to_target(row: pd.Series, total: float) -> str:
 
 
 def transfer_table(comparison: Comparison) -> Table:
-    """Return what the best configuration of one data set misses on another, for every pair that shares some."""
-    columns = [Column("setting"), Column("arm"), Column("best of"), Column("used on")]
-    columns += [Column("configurations of both", "number"), Column("misses", "number"), Column("relative", "number")]
+    """Return per arm what the best configuration of one data set misses on another, over all ordered pairs of them."""
+    columns = [Column("setting"), Column("arm"), Column("pairs", "number"), Column("misses on average", "number")]
+    columns += [Column("relative", "number"), Column("most, relative", "number"), Column("best of, used on")]
     known = comparison.transfer[comparison.transfer["regret"].notna()]
-    rows = [
-        [
-            *(str(row[name]) for name in ("setting", "arm", "source", "target")),
-            wording.count(row["shared"]),
-            wording.score(row["regret"]),
-            wording.share(row["relative"]),
-        ]
-        for _, row in known.iterrows()
-    ]
+    rows = []
+    for (setting, arm), pairs in known.groupby(["setting", "arm"], sort=False):
+        worst = pairs.sort_values("regret", kind="stable").iloc[-1]
+        cells = [wording.count(len(pairs)), wording.score(pairs["regret"].mean())]
+        cells += [wording.share(pairs["relative"].mean()), wording.share(worst["relative"])]
+        rows.append([str(setting), str(arm), *cells, f"{worst['source']}, {worst['target']}"])
     return Table("What the best configuration of one data set misses on another", columns, rows)
 
 

@@ -113,7 +113,7 @@ def test_of_a_space_tried_whole_the_cost_is_exact(new_sweep: NewSweep) -> None:
     assert rows.loc["sam", ["cost", "low", "high"]].tolist() == [250.0, 250.0, 250.0]
     assert found.answers["answer"][1] == (
         "Sure: when the trials are drawn again, sam is the cheapest in 100% of draws. 1 of its 4 configurations came "
-        "so close; its whole space was tried, so the cost is exact."
+        "so close; its whole space was tried, so the cost is exact but for the luck of seeds."
     )
     leads = found.equal_budgets.set_index(["budget", "arm"])["leads"]
     assert leads["trials", "sam"] == 1.0, "the best of all four is known"

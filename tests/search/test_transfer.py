@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from search import compare
 from search.report import write_comparison
+from search.report.comparison_tables import transfer_table
 from search.transfer import transfer_regret
+from search.wording import share
 
 NewSweep = Callable[..., Any]
 RADII = (0.05, 0.10, 0.15, 0.20)
@@ -42,6 +44,9 @@ def test_the_regret_is_what_the_sources_best_radius_misses_on_the_target(new_swe
     assert rows.loc[("films", "books"), "regret"] == pytest.approx(0.35 - 0.25)
     assert rows["shared"].tolist() == [4, 4] and set(rows["setting"]) == {"vbpr"}
     assert not any("not known" in note for note in found.notes)
+    (shown,) = transfer_table(found).rows
+    mean = (0.08 / 0.44 + 0.10 / 0.35) / 2
+    assert shown == ["vbpr", "sam", "2", "0.0900", share(mean), share(0.10 / 0.35), "films, books"]
 
 
 def test_a_configuration_that_failed_on_the_target_has_the_worst_score_there(new_sweep: NewSweep) -> None:
