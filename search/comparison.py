@@ -61,7 +61,8 @@ class Comparison:
             arm's trials are drawn again; `hits` of `candidates` trials came so close.
         profiles: per arm and `factor` the `share` of the tasks on which it comes so close at no more than `factor`
             times the cheapest arm's cost. No rows with fewer than two tasks.
-        ranks: per arm its `mean_rank` over tasks, with Friedman's test of all of them. No rows with fewer than three.
+        ranks: per arm its `mean_rank` by expected best over `tasks`, and of all arms Friedman's `chi_square`, Iman and
+            Davenport's `f` and the `p_value` by permutation. No rows with fewer than three tasks or arms.
         transfer: per setting, arm and ordered pair of data sets what the best configuration of `source` misses on
             `target`, in the metric (`regret`) and as a share of the best there (`relative`), among the `shared`
             configurations that ran on both. No rows with one data set; null where fewer than two are shared.

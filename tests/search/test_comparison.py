@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from search import tuning_cost
-from search.comparison import compare
+from search.arms import UNITS
+from search.comparison import COST_UNITS, compare
 from search.errors import ComparisonError
 
 NewSweep = Callable[..., Any]
@@ -313,6 +314,7 @@ def test_a_sweep_that_two_names_share_counts_every_trial_once(new_sweep: NewSwee
 
 
 def test_budgets_can_be_counted_in_trials_and_in_seconds(two_arms: Any) -> None:
+    assert set(COST_UNITS) == set(UNITS)
     assert compare(two_arms.store, ["sample"], cost="trials").tasks["budget"].tolist() == [8.0]
     assert compare(two_arms.store, ["sample"], cost="device_seconds").tasks["budget"].tolist() == [160.0]
 
