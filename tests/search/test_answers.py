@@ -81,9 +81,9 @@ def test_half_of_few_hits_is_not_sure_and_the_rival_is_named(new_sweep: Callable
 
 
 def test_the_share_is_that_of_all_draws_with_replacement(new_sweep: Callable[..., Any]) -> None:
-    """Descent's one good trial costs less than sam's two; every draw of three and three is enumerated."""
+    """Each arm has one good trial of three; every draw of three and three is enumerated."""
     sweep = new_sweep(axes={"model": ["vbpr"], "update": ["descent", "sam"]}, space={"tune": ["update", "optimizer"]})
-    trials = {DESCENT: [(0.4, 20), (0.1, 10), (0.2, 40)], SAM: [(0.4, 60), (0.398, 30), (0.1, 20)]}
+    trials = {DESCENT: [(0.4, 20), (0.1, 10), (0.2, 40)], SAM: [(0.398, 30), (0.3, 10), (0.1, 20)]}
     for cell, found in trials.items():
         for score, passes in found:
             sweep.trial(cell, score, passes=passes, epochs=1)
@@ -98,8 +98,8 @@ def test_the_share_is_that_of_all_draws_with_replacement(new_sweep: Callable[...
     pairs = list(itertools.product(draws[DESCENT], draws[SAM]))
     expected = [np.mean([a <= b and a < math.inf for a, b in pairs]), np.mean([b < a for a, b in pairs])]
     shares = compare(sweep.store, [sweep.name]).cheapest["share"].tolist()
-    assert shares == pytest.approx(expected, abs=0.04)
-    assert sum(expected) < 0.995, "in some draws none must come so close, or the test shows less"
+    assert shares == pytest.approx(expected, abs=0.035)
+    assert sum(expected) < 0.92 and min(expected) > 0.1, "each arm must win some draws, and neither some"
 
 
 def test_two_arms_alike_are_not_called_sure(new_sweep: Callable[..., Any]) -> None:
