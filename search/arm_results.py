@@ -10,7 +10,9 @@ import numpy as np
 
 from search import tuning_cost
 from search.arms import BASE_ARM, Arm, Task
+from search.cost_to_target import cost_to_target
 from search.errors import ComparisonError
+from search.sensitivity import sensitivity
 from search.tuning_cost import FloatArray, Mode
 
 Row: TypeAlias = dict[str, object]
@@ -76,7 +78,7 @@ def measure(task: Task) -> Yardstick:
         reference=best[reference_arm],
         reference_arm=reference_arm,
         worst=float(np.nanmin(seen) if task.mode == "max" else np.nanmax(seen)),
-        budget=_common_budget(list(task.arms.values())),
+        budget=common_budget({name: arm.costs for name, arm in task.arms.items()}, task),
     )
 
 
@@ -92,18 +94,24 @@ def _base_score(arm: Arm) -> tuple[float, str]:
     return float(np.median(known)), f"the median of {known.size} configurations, as its default one was not run"
 
 
-def _common_budget(arms: Sequence[Arm]) -> float:
-    totals = [float(arm.costs.sum()) for arm in arms if arm.tuned]
+def common_budget(costs: Mapping[str, FloatArray], task: Task) -> float:
+    """Return the least that an arm with something to tune spent, of each arm's `costs` in one unit."""
+    totals = [float(costs[name].sum()) for name, arm in task.arms.items() if arm.tuned]
     # Without anything to tune there is no budget to share: every arm is read when it is done.
-    return min(totals) if totals else max(float(arm.costs.sum()) for arm in arms)
+    return min(totals) if totals else max(float(each.sum()) for each in costs.values())
 
 
 def affordable(arm: Arm, budget: float) -> int:
     """Return how many of the arm's configurations the budget buys at their mean cost, in 1..n."""
-    mean = float(arm.costs.mean())
-    if not arm.tuned or mean == 0:
-        return arm.trials
-    return max(1, min(arm.trials, math.floor(budget / mean + 1e-9)))
+    return arm.trials if not arm.tuned else bought(budget, float(arm.costs.mean()), arm.trials)
+
+
+def bought(budget: float, mean_cost: float, trials: int) -> int:
+    """Return how many of `trials` configurations a budget buys: at least one, and all where they cost nothing."""
+    if mean_cost == 0:
+        return trials
+    # Sums of the same costs in another order differ in their last bits.
+    return max(1, min(trials, math.floor(budget / mean_cost + 1e-9)))
 
 
 def filled_scores(arm: Arm, yardstick: Yardstick) -> FloatArray:
@@ -124,7 +132,6 @@ def result_row(task: Task, arm: Arm, yardstick: Yardstick, curves: Sequence[Row]
     trials = affordable(arm, yardstick.budget)
     expected = tuning_cost.expected_best(scores, trials, task.mode)
     turn = 1.0 if task.mode == "max" else -1.0
-    best = _best(scores, task.mode)
     return {
         "task": task.name,
         "arm": arm.name,
@@ -140,11 +147,9 @@ def result_row(task: Task, arm: Arm, yardstick: Yardstick, curves: Sequence[Row]
         "affordable": trials,
         "expected_best": expected,
         "gain": turn * (expected - yardstick.base) / abs(yardstick.base) if yardstick.base else None,
-        "best": best,
-        "default_score": arm.default_score,
-        "default_regret": None if arm.default_score is None else turn * (best - arm.default_score),
+        "best": _best(scores, task.mode),
         "regret_area": _regret_area(yardstick, curves),
-        **_harm(task, arm, scores, yardstick),
+        **sensitivity(arm, scores, yardstick.base, task.mode),
     }
 
 
@@ -153,14 +158,6 @@ def _regret_area(yardstick: Yardstick, curves: Sequence[Row]) -> float | None:
     values = np.array([row["value"] for row in curves], dtype=np.float64)
     ends = {"start": yardstick.base_cost, "end": yardstick.budget}
     return tuning_cost.area_under_regret(budgets, values, base=yardstick.base, reference=yardstick.reference, **ends)
-
-
-def _harm(task: Task, arm: Arm, scores: FloatArray, yardstick: Yardstick) -> Row:
-    # A truncated score is a lower bound: whether that configuration harms is not known.
-    if arm.truncated:
-        return {"harm_rate": None, "harm_low": None, "harm_high": None}
-    harm = tuning_cost.harm_rate(scores, yardstick.base, task.mode)
-    return {"harm_rate": harm.rate, "harm_low": harm.low, "harm_high": harm.high}
 
 
 def curve_rows(task: Task, arm: Arm, yardstick: Yardstick, *, permutations: int, seed: int) -> list[Row]:
@@ -235,7 +232,7 @@ def target_rows(task: Task, arm: Arm, yardstick: Yardstick) -> list[Row]:
     scores = filled_scores(arm, yardstick)
     rows = []
     for name, target in targets.items():
-        found = tuning_cost.cost_to_target(scores, arm.costs, target, task.mode)
+        found = cost_to_target(scores, arm.costs, target, task.mode)
         rows.append(
             {
                 "task": task.name,

@@ -13,8 +13,12 @@ from search.errors import ComparisonError
 from search.spec import SweepSpec, parse, studies
 from search.study_spec import StudySpec
 from search.tuning_cost import FloatArray, Mode
+from spaces.presets import preset_space
 
 BASE_ARM = "descent"
+
+UNITS = ("trials", "gradient_evaluations", "device_seconds", "train_seconds")
+"""What budgets can be counted in; all but trials are columns of the store."""
 
 # What a trial's end means for its score. A lost machine says nothing about the configuration, a running trial not yet.
 EVALUATED = ("finished",)
@@ -25,6 +29,9 @@ UNDECIDED = ("running", "lost")
 # The tuned values of a trial without its seed, sorted by name: equal for trials of one configuration.
 Point: TypeAlias = tuple[tuple[str, object], ...]
 
+# By sweep and cell: the study, and the size of its published grid.
+_Studies: TypeAlias = Mapping[tuple[str, str], tuple[StudySpec, int]]
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -32,12 +39,15 @@ class Arm:
 
     Attributes:
         scores: best validation score per configuration, the mean over its seeds; NaN where it failed. [n]
-        costs: cost per configuration, the sum over its seeds. [n]
+        costs: cost per configuration in the unit of the comparison, the sum over its seeds. [n]
+        prices: the same in every one of `UNITS`. [n] each
+        points: the tuned values of each configuration. [n]
         complete: whether all trials of the configuration finished with a score. [n]
         device_seconds: of all configurations together.
         finished, failed, truncated: trials by how they ended; their sum is the number of trials.
         tuned: names of the tuned hyperparameters.
         space_size: number of configurations in the space; None where it is continuous.
+        published: number of configurations in the published grid of what the sweep tunes (the preset `paper`).
         distinct: number of distinct configurations among the n.
         default_score: score of the configuration whose tuned values are all the defaults; None where it was not run.
     """
@@ -45,6 +55,8 @@ class Arm:
     name: str
     scores: FloatArray
     costs: FloatArray
+    prices: Mapping[str, FloatArray]
+    points: tuple[Point, ...]
     complete: npt.NDArray[np.bool_]
     device_seconds: float
     finished: int
@@ -52,6 +64,7 @@ class Arm:
     truncated: int
     tuned: tuple[str, ...]
     space_size: int | None
+    published: int
     distinct: int
     default_score: float | None
 
@@ -68,9 +81,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Task:
-    """What the arms share: data set and model (and optimizer, where the sweeps have several), and the goal."""
+    """What the arms share: data set and model (and optimizer, where the sweeps have several), and the goal.
+
+    `setting` is the name without the data set: tasks that share it differ in their data alone.
+    """
 
     name: str
+    dataset: str
+    setting: str
     metric: str
     mode: Mode
     arms: Mapping[str, Arm]
@@ -111,15 +129,22 @@ def read_tasks(
     Args:
         specs, decided: what `read_specs` and `decided_trials` return.
         params: the store's view of the same sweeps.
-        cost: the column of `trials` that budgets are counted in, or "trials" for their number.
+        cost: which of `UNITS` `Arm.costs` are counted in.
 
     Raises:
         ComparisonError: a task mixes goals or data, or an arm is pooled from sweeps with different spaces.
     """
-    studies_by_cell = {(name, study.cell): study for name, spec in specs.items() for study in studies(spec)}
-    price = 1.0 if cost == "trials" else decided[cost].astype(float).fillna(0.0)
-    rows = decided.assign(point=_points(decided, params), price=price)
-    return tuple(_read_task(str(name), group, studies_by_cell) for name, group in rows.groupby("task", sort=True))
+    studies_by_cell = {
+        (name, study.cell): (study, _published(spec, study)) for name, spec in specs.items() for study in studies(spec)
+    }
+    prices = {unit: 1.0 if unit == "trials" else decided[unit].astype(float).fillna(0.0) for unit in UNITS}
+    rows = decided.assign(point=_points(decided, params), **prices)
+    return tuple(_read_task(str(name), group, studies_by_cell, cost) for name, group in rows.groupby("task", sort=True))
+
+
+def _published(spec: SweepSpec, study: StudySpec) -> int:
+    entries = {"model": study.model, "objective": study.objective, "update": study.update}
+    return preset_space("paper", **entries, optimizer=study.optimizer, tune=spec.space.tune).finite_size()
 
 
 def _points(trials: pd.DataFrame, params: pd.DataFrame) -> pd.Series:
@@ -132,21 +157,22 @@ def _points(trials: pd.DataFrame, params: pd.DataFrame) -> pd.Series:
     return pd.Series([points.get(key, ()) for key in keys], index=trials.index, dtype=object)
 
 
-def _read_task(name: str, rows: pd.DataFrame, studies_by_cell: Mapping[tuple[str, str], StudySpec]) -> Task:
+def _read_task(name: str, rows: pd.DataFrame, studies_by_cell: _Studies, cost: str) -> Task:
     for column in ("metric", "mode", "data_digest"):
         found = sorted(rows[column].dropna().unique())
         if len(found) > 1:
             raise ComparisonError(f"task {name}: the trials that are compared must share one {column}, but got {found}")
     arms = {
-        str(arm): _read_arm(f"task {name}, arm {arm}", str(arm), group, studies_by_cell)
+        str(arm): _read_arm(f"task {name}, arm {arm}", str(arm), group, studies_by_cell, cost)
         for arm, group in rows.groupby("arm", sort=True)
     }
     mode: Mode = "min" if rows["mode"].iloc[0] == "min" else "max"
-    return Task(name, str(rows["metric"].iloc[0]), mode, arms)
+    dataset = str(rows["dataset"].iloc[0])
+    return Task(name, dataset, name.removeprefix(f"{dataset}/"), str(rows["metric"].iloc[0]), mode, arms)
 
 
-def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: Mapping[tuple[str, str], StudySpec]) -> Arm:
-    study = _shared_study(where, rows, studies_by_cell)
+def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: _Studies, cost: str) -> Arm:
+    study, published = _shared_study(where, rows, studies_by_cell)
     scores = _scores(rows)
     rows = rows.assign(score=scores, complete=scores.notna() & rows["status"].isin(EVALUATED))
     # A configuration of which one seed failed has failed: the mean over the seeds that survived would flatter it.
@@ -154,25 +180,29 @@ def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: Mappin
         rows.groupby(["sweep", "point"], sort=False)
         .agg(
             score=("score", lambda seeds: seeds.mean(skipna=False)),
-            price=("price", "sum"),
             complete=("complete", "all"),
+            **{unit: (unit, "sum") for unit in UNITS},
         )
         .reset_index()
     )
+    prices = {unit: configurations[unit].to_numpy(dtype=np.float64) for unit in UNITS}
     is_default = [_is_default(point, study) for point in configurations["point"]]
     defaults = configurations["score"][is_default].dropna()
     scored = rows["score"].notna()
     return Arm(
         name=name,
         scores=configurations["score"].to_numpy(dtype=np.float64),
-        costs=configurations["price"].to_numpy(dtype=np.float64),
+        costs=prices[cost],
+        prices=prices,
+        points=tuple(configurations["point"]),
         complete=configurations["complete"].to_numpy(dtype=np.bool_),
-        device_seconds=float(rows["device_seconds"].astype(float).sum()),
+        device_seconds=float(prices["device_seconds"].sum()),
         finished=int(rows["complete"].sum()),
         failed=int((~scored).sum()),
         truncated=int((scored & rows["status"].isin(TRUNCATED)).sum()),
         tuned=study.space.tuned(),
         space_size=study.space.size(),
+        published=published,
         distinct=int(configurations["point"].nunique()),
         default_score=float(defaults.mean()) if len(defaults) else None,
     )
@@ -184,7 +214,7 @@ def _scores(rows: pd.DataFrame) -> pd.Series:
     return scores.where(~rows["status"].isin(FAILED))
 
 
-def _shared_study(where: str, rows: pd.DataFrame, studies_by_cell: Mapping[tuple[str, str], StudySpec]) -> StudySpec:
+def _shared_study(where: str, rows: pd.DataFrame, studies_by_cell: _Studies) -> tuple[StudySpec, int]:
     keys = list(dict.fromkeys(zip(rows["sweep"], rows["cell"], strict=True)))
     if unknown := [key for key in keys if key not in studies_by_cell]:
         raise ComparisonError(
@@ -192,7 +222,7 @@ def _shared_study(where: str, rows: pd.DataFrame, studies_by_cell: Mapping[tuple
         )
     first, *others = keys
     for key in others:
-        if studies_by_cell[key].space != studies_by_cell[first].space:
+        if studies_by_cell[key][0].space != studies_by_cell[first][0].space:
             names = f"{first[0]} and {key[0]}"
             raise ComparisonError(f"{where}: sweeps that are pooled must search the same space, but {names} do not")
     return studies_by_cell[first]

@@ -23,7 +23,8 @@ def check_samplers(specs: Mapping[str, SweepSpec]) -> None:
         if spec.search.sampler not in ("random", "grid"):
             raise ComparisonError(
                 f"sweep {name}: search.sampler must be random, or grid run whole, because what a budget buys is "
-                f"estimated from independent trials, but it is {spec.search.sampler}, which learns from earlier ones"
+                f"estimated from independent trials, but it is {spec.search.sampler}, which learns from earlier ones; "
+                "launch it again with search.sampler=random"
             )
 
 

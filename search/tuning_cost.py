@@ -105,7 +105,7 @@ def expected_best_by_cost(
     `before` is the value while no trial has finished (the base score). Averages over `permutations` orders; over all n!
     where these are no more, and then it is exact. The same generator state gives the same numbers.
     """
-    values, prices = turned(scores, mode), _costs(costs)
+    values, prices = turned(scores, mode), checked_costs(costs)
     floor = float(turned([before], mode)[0])
     orders = _orders(values.size, permutations, rng)
     spent = np.cumsum(prices[orders], axis=1)
@@ -116,7 +116,11 @@ def expected_best_by_cost(
     return turned(np.array([best[rows, (spent <= limit).sum(axis=1)].mean() for limit in limits]), mode)
 
 
-def _costs(costs: npt.ArrayLike) -> FloatArray:
+def checked_costs(costs: npt.ArrayLike) -> FloatArray:
+    """Return the costs as float64 [n].
+
+    Raises ComparisonError where one is negative or not finite.
+    """
     prices = np.asarray(costs, dtype=np.float64)
     if not (np.isfinite(prices).all() and (prices >= 0).all()):
         raise ComparisonError(f"costs must be finite and at least 0, but got {prices.tolist()}")
@@ -181,12 +185,14 @@ def _band_ranks(n: int, confidence: float) -> tuple[IntArray, IntArray, IntArray
     too narrow.
     """
     ranks = np.arange(n, dtype=np.float64)
-    lower_cdf, point, upper_cdf = EmpiricalDistribution.confidence_bands(
+    lower_cdf, _, upper_cdf = EmpiricalDistribution.confidence_bands(
         ranks, confidence, a=-1.0, b=float(n), method=_band_method(n), n_jobs=1, generator=np.random.default_rng(n)
     )
     ks = np.arange(1, n + 1)
-    worse, median, better = (cdf.quantile_tuning_curve(ks, q=0.5) for cdf in (upper_cdf, point, lower_cdf))
-    return worse.astype(np.int64), median.astype(np.int64), better.astype(np.int64)
+    worse, better = (cdf.quantile_tuning_curve(ks, q=0.5).astype(np.int64) for cdf in (upper_cdf, lower_cdf))
+    # The first rank i with (i/n)^k >= 1/2; opda's sums of 1/n miss it by one where i/n is exactly 1/2 (n = 20).
+    median = np.ceil(n * 0.5 ** (1 / ks) * (1 - _ROUNDING)).astype(np.int64) - 1
+    return worse, median, better
 
 
 def _band_method(n: int) -> str:
@@ -194,68 +200,6 @@ def _band_method(n: int) -> str:
     if n < 2 or n > 256:
         return "dkw"
     return "ld_highest_density" if n <= 64 else "ld_equal_tailed"
-
-
-@dataclass(frozen=True)
-class ToTarget:
-    """What reaching a target score costs in expectation: None where no trial reached it (censored)."""
-
-    target: float
-    hits: int
-    candidates: int
-    trials: float | None
-    cost: float | None
-
-    @property
-    def censored(self) -> bool:
-        """Whether no trial reached the target, so that only `more than all that was spent` is known."""
-        return self.hits == 0
-
-
-def trials_to_target(candidates: int, hits: int) -> float | None:
-    """Return the expected trials up to the first hit, drawn without replacement: (n+1)/(M+1); None without a hit."""
-    return (candidates + 1) / (hits + 1) if hits else None
-
-
-def cost_to_target(scores: npt.ArrayLike, costs: npt.ArrayLike, target: float, mode: Mode = "max") -> ToTarget:
-    """Return the expected trials and cost until a score at least as good as `target`, in random order, exactly.
-
-    ((n+1)/(M+1) - 1) misses at their mean cost come before one hit at the hits' mean cost.
-    """
-    values, prices = turned(scores, mode), _costs(costs)
-    reached = values >= turned([target], mode)[0]
-    n, hits = values.size, int(reached.sum())
-    trials = trials_to_target(n, hits)
-    if trials is None:
-        return ToTarget(target, hits, n, None, None)
-    miss_cost = float(prices[~reached].mean()) if hits < n else 0.0
-    return ToTarget(target, hits, n, trials, (trials - 1) * miss_cost + float(prices[reached].mean()))
-
-
-def redrawn_costs_to_target(
-    scores: npt.ArrayLike,
-    costs: npt.ArrayLike,
-    target: float,
-    *,
-    rng: np.random.Generator,
-    draws: int = 1000,
-    mode: Mode = "max",
-) -> FloatArray:
-    """Return the expected cost until the target of `draws` bootstrap samples of the trials, as [draws].
-
-    Each is that of `cost_to_target`, infinite where no trial of the sample reached the target. Their spread says how
-    much the estimate hangs on which trials were drawn.
-    """
-    values, prices = turned(scores, mode), _costs(costs)
-    n = values.size
-    chosen = rng.integers(0, n, size=(draws, n))
-    reached, spent = (values >= turned([target], mode)[0])[chosen], prices[chosen]
-    hits = reached.sum(axis=1)
-    misses = n - hits
-    hit_cost = np.where(reached, spent, 0.0).sum(axis=1) / np.maximum(hits, 1)
-    miss_cost = np.where(reached, 0.0, spent).sum(axis=1) / np.maximum(misses, 1)
-    expected = ((n + 1) / (hits + 1) - 1) * miss_cost + hit_cost
-    return np.where(hits > 0, expected, math.inf)
 
 
 @dataclass(frozen=True)

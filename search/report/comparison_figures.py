@@ -1,13 +1,17 @@
-"""The figures of a comparison, per task: what budgets buy in each arm, and each arm's band beside the base arm's."""
+"""The figures of a comparison: what budgets buy in each arm, each arm's band beside the base arm's, and profiles."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from search import wording
 from search.arms import BASE_ARM
 from search.comparison import COST_UNITS, Comparison
 from search.report.chart import REST, Chart, Series, chart, label, series, slug, translucent
+
+BASE_WIDTH = 3.5
 
 
 def curve_charts(comparison: Comparison) -> list[Chart]:
@@ -25,9 +29,38 @@ def band_charts(comparison: Comparison) -> list[Chart]:
     ]
 
 
+def profile_charts(comparison: Comparison) -> list[Chart]:
+    """Return the performance profiles as one figure, or none where there are too few tasks for them."""
+    if comparison.profiles.empty:
+        return []
+    figure, looks = go.Figure(), _looks(comparison)
+    last = max(2.0, 1.1 * float(comparison.profiles["factor"].max()))
+    for arm, rows in comparison.profiles.groupby("arm", sort=False):
+        figure.add_scatter(
+            x=[*rows["factor"], last],
+            y=[*rows["share"], rows["share"].iloc[-1]],
+            mode="lines",
+            line={**looks[str(arm)].line, "shape": "hv"},
+            name=label(str(arm)),
+            hovertemplate="%{y:.0%} within %{x:.3g} times",
+        )
+    figure.update_xaxes(title_text="cost, as a multiple of the cheapest arm's", type="log")
+    figure.update_yaxes(title_text="share of tasks", range=[-0.03, 1.03], tickformat=".0%")
+    tasks = int(comparison.profiles["tasks"].iloc[0])
+    reached = comparison.profiles.groupby("arm", sort=False)["share"].max()
+    never = wording.listing([str(arm) for arm in reached.index[reached == 0]])
+    caption = (
+        f"On which share of the {tasks} tasks an arm comes within 1 % of the best known score at no more than so many "
+        "times the cheapest arm's expected cost. A line that ends below 100 % never does on the others."
+        f"{f' On no task: {never}.' if never else ''}"
+    )
+    legend = [looks[arm] for arm in comparison.arms]
+    return [chart("profiles", "How nearly cheapest over tasks", caption, figure, legend=legend, height=20)]
+
+
 def _curve_chart(comparison: Comparison, task: pd.Series) -> Chart:
     figure = go.Figure()
-    looks, arms = series(comparison.arms), _arms(comparison, task)
+    looks, arms = _looks(comparison), _arms(comparison, task)
     parts = [_drawn_curve(comparison, task, arm) for arm in arms]
     for arm, curve in zip(arms, parts, strict=True):
         _add_line(figure, curve, "value", looks[arm])
@@ -43,7 +76,7 @@ def _curve_chart(comparison: Comparison, task: pd.Series) -> Chart:
 
 def _band_chart(comparison: Comparison, task: pd.Series, arm: str) -> Chart:
     figure = go.Figure()
-    looks, shown = series(comparison.arms), [BASE_ARM, arm]
+    looks, shown = _looks(comparison), [BASE_ARM, arm]
     rows = comparison.bands[comparison.bands["task"] == task["task"]]
     parts = [rows[rows["arm"] == name] for name in shown]
     for name, band in zip(shown, parts, strict=True):
@@ -52,13 +85,15 @@ def _band_chart(comparison: Comparison, task: pd.Series, arm: str) -> Chart:
         _add_line(figure, band, "median", looks[name])
     _add_marks(figure, task)
     _set_axes(figure, comparison, task, pd.concat(parts), "median")
-    caption = (
-        f"Median best of k configurations at k times their mean cost, with its {comparison.confidence:.0%} band for "
-        "all k at once. Where a band reaches the edge, the trials do not bound the score on that side."
-    )
     title = f"{task['task']}: {arm}"
     legend = [looks[name] for name in shown]
-    return chart(f"band-{slug(task['task'])}-{slug(arm)}", title, caption, figure, legend=legend, height=20)
+    return chart(f"band-{slug(task['task'])}-{slug(arm)}", title, "", figure, legend=legend, height=20)
+
+
+def _looks(comparison: Comparison) -> dict[str, Series]:
+    """Return how the arms are drawn, the base arm wider than the others."""
+    looks = series(comparison.arms)
+    return looks | {BASE_ARM: replace(looks[BASE_ARM], width=BASE_WIDTH)}
 
 
 def _arms(comparison: Comparison, task: pd.Series) -> list[str]:

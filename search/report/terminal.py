@@ -6,18 +6,34 @@ from rich.text import Text
 
 from search.comparison import Comparison
 from search.convergence_curves import Convergence
-from search.report.comparison_page import cheapest_table, results_table, targets_table
+from search.report.comparison_tables import (
+    cheapest_table,
+    equal_budgets_table,
+    results_table,
+    told_first,
+)
 from search.report.convergence_page import milestones_table
 from search.report.tables import Table
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Prints the budget, the tables, one verdict per pair of arms and the notes; names are never read as markup."""
+    """Prints the answers for a reader in a hurry, then what they rest on; names are never read as markup.
+
+    Verdicts on pairs that are neither told apart nor with the base arm are left to the page, and so are other tables.
+    """
+    for task, rows in comparison.answers.groupby("task", sort=False):
+        console.print(Text(str(task), style="bold"))
+        for question, answer in zip(rows["question"], rows["answer"], strict=True):
+            console.print(Text.assemble((f"{question}: ", "bold"), answer))
     console.print(Text(comparison.budget_statement))
-    for table in (results_table(comparison), targets_table(comparison), cheapest_table(comparison)):
-        console.print(_rich(table))
-    for sentence in (*comparison.answers, comparison.summary, *comparison.verdicts["sentence"]):
+    for table in (cheapest_table, equal_budgets_table, results_table):
+        console.print(_rich(table(comparison)))
+    shown, others = told_first(comparison)
+    for sentence in (comparison.summary, *filter(None, [comparison.ranking]), *shown):
         console.print(Text(sentence))
+    if others:
+        rest = "1 more pair that is" if len(others) == 1 else f"{len(others)} more pairs that are"
+        console.print(Text(f"{rest} not told apart {'is' if len(others) == 1 else 'are'} in verdicts.csv."))
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
 

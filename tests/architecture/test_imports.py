@@ -145,7 +145,8 @@ def test_updates_never_see_a_batch(path):
 LIGHT = (
     *("errors", "names", "yaml_loader", "spec", "sections", "spec_errors", "overrides", "study", "points", "plan"),
     *("schema", "store", "query", "report"),
-    *("tuning_cost", "arms", "arm_results", "assumptions", "comparison", "significance", "verdicts"),
+    *("tuning_cost", "arms", "arm_results", "assumptions", "comparison", "significance", "verdicts", "answers"),
+    *("cost_to_target", "equal_budgets", "profiles", "ranking", "sensitivity", "transfer"),
 )
 # Settings of protocols, which sweep files hold, and what a plan counts by them.
 LIGHT_PROTOCOLS = tuple(f"trainables.protocols.{part}" for part in ("config", "measurement", "selection"))

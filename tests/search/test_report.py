@@ -358,6 +358,6 @@ def test_no_unfinished_file_is_left_beside_the_report(full_folder: Path) -> None
 def test_the_comparison_page_says_budget_verdicts_and_assumptions(full_sweep: Any, tmp_path: Path) -> None:
     result = compare(full_sweep.store, [full_sweep.name], ["sam"])
     page = Page(write_comparison(result, tmp_path))
-    for text in (result.budget_statement, *result.verdicts["sentence"], *result.notes):
+    for text in (result.budget_statement, *result.answers["answer"], *result.verdicts["sentence"], *result.notes):
         assert text in page.visible
-    assert "recsweep compare mg-sam-bsam --arms descent sam" in page.visible
+    assert "recsweep compare mg-sam-bsam --arms sam --cost gradient_evaluations" in page.visible

@@ -29,6 +29,36 @@ def test_the_p_value_is_the_share_of_relabellings_that_separate_as_well() -> Non
     assert p_value == pytest.approx(2 * better / len(splits), abs=0.01)
 
 
+def dealt_out(duel: Duel) -> list[float]:
+    """Return the difference for every way to deal the scores of a task out to its arms."""
+    pool = np.concatenate([duel.first, duel.second])
+    size, found = len(duel.first), []
+    for chosen in itertools.combinations(range(len(pool)), size):
+        rest = [place for place in range(len(pool)) if place not in chosen]
+        best = [
+            np.mean([max(subset) for subset in itertools.combinations(pool[list(places)], trials)])
+            for places, trials in ((chosen, duel.first_trials), (rest, duel.second_trials))
+        ]
+        found.append(float(best[0] - best[1]) / duel.scale)
+    return found
+
+
+@pytest.mark.parametrize("first_trials", [1, 3])
+def test_over_two_tasks_the_p_value_is_that_of_all_deals_with_the_head_start_moved_out(first_trials: int) -> None:
+    """The first arm buys less or more than the second: where all deals favour the loser on average, they are moved."""
+    rng = np.random.default_rng(1)
+    duels = [
+        Duel(rng.normal(size=4) + 0.8, rng.normal(size=3), first_trials, 2, scale=2.0),
+        Duel(rng.normal(size=3) + 0.8, rng.normal(size=4), first_trials, 2, scale=0.5),
+    ]
+    null = np.array([(one + two) / 2 for one, two in itertools.product(*map(dealt_out, duels))])
+    observed = np.mean([duel.difference for duel in duels])
+    turned = null if observed >= 0 else -null
+    moved = turned - min(turned.mean(), 0)
+    expected = min(1.0, 2 * (moved >= abs(observed) - 1e-12).mean())
+    assert permutation_p_value(duels, np.random.default_rng(0), 20_000) == pytest.approx(expected, abs=0.015)
+
+
 def test_two_trials_a_side_can_never_be_told_apart() -> None:
     duel = Duel(np.array([9.0, 9.1]), np.array([0.0, 0.1]), 2, 2)
     assert permutation_p_value([duel], np.random.default_rng(0), permutations=2000) > 0.3
@@ -74,12 +104,35 @@ def test_signed_ranks_of_six_tasks_that_agree_have_the_exact_p_value() -> None:
     assert signed_rank_p_value([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == pytest.approx(2 / 2**6)
 
 
+@given(st.lists(st.integers(-30, 30).filter(bool), min_size=6, max_size=8, unique_by=abs))
+def test_signed_ranks_have_the_p_value_of_all_assignments_of_signs(values: list[int]) -> None:
+    ranks = [sorted(map(abs, values)).index(abs(value)) + 1 for value in values]
+    centre = sum(ranks) / 2
+    observed = abs(sum(rank for rank, value in zip(ranks, values, strict=True) if value > 0) - centre)
+    sums = [
+        sum(rank for rank, plus in zip(ranks, signs, strict=True) if plus)
+        for signs in itertools.product((False, True), repeat=len(ranks))
+    ]
+    expected = np.mean([abs(each - centre) >= observed for each in sums])
+    assert signed_rank_p_value([value / 100 for value in values]) == pytest.approx(expected)
+    assert signed_rank_p_value([0.0, *values]) == pytest.approx(expected), "tasks without a difference tell nothing"
+
+
 def test_tasks_without_any_difference_tell_nothing() -> None:
     assert signed_rank_p_value([0.0] * 6) == 1.0
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_what_bonferronis_test_of_every_set_of_hypotheses_leaves(p_values: list[float]) -> None:
+    """A hypothesis falls where every set of hypotheses that it is in does (Marcus, Peritz and Gabriel 1976)."""
+    places = range(len(p_values))
+    sets = [each for size in places for each in itertools.combinations(places, size + 1)]
+    closed = [max(min(1.0, len(s) * min(p_values[i] for i in s)) for s in sets if place in s) for place in places]
+    assert holm(p_values) == pytest.approx(closed)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_multiplies_the_kth_smallest_by_what_is_left_and_never_decreases(p_values: list[float]) -> None:
+def test_holm_multiplies_multiplies_the_kth_smallest_by_what_is_left_and_never_decreases(p_values: list[float]) -> None:
     adjusted = holm(p_values)
     running = 0.0
     for rank, place in enumerate(np.argsort(p_values, kind="stable")):

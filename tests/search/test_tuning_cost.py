@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opda.nonparametric import EmpiricalDistribution
 from scipy import integrate
 
 from search import tuning_cost
@@ -40,20 +42,17 @@ def mean_best_over_orders(scores: list[float], costs: list[float], budget: float
     return float(np.mean(found))
 
 
-def first_hit_over_orders(scores: list[float], costs: list[float], target: float, mode: Mode) -> tuple[float, float]:
-    trials, spent = [], []
-    for order in itertools.permutations(range(len(scores))):
-        reached = [scores[t] >= target if mode == "max" else scores[t] <= target for t in order]
-        stop = reached.index(True) + 1
-        trials.append(stop)
-        spent.append(sum(costs[t] for t in order[:stop]))
-    return float(np.mean(trials)), float(np.mean(spent))
-
-
 @given(score_lists, modes)
 def test_expected_best_is_the_mean_best_over_all_subsets_of_k(scores: list[float], mode: Mode) -> None:
     for k in range(1, len(scores) + 1):
         assert tuning_cost.expected_best(scores, k, mode) == pytest.approx(mean_best_over_subsets(scores, k, mode))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 12])
+def test_the_weights_are_those_of_the_definition(n: int) -> None:
+    for k in range(1, n + 1):
+        exact = [Fraction(math.comb(i - 1, k - 1), math.comb(n, k)) for i in range(1, n + 1)]
+        assert tuning_cost.expected_best_weights(n, k) == pytest.approx([float(each) for each in exact])
 
 
 @given(score_lists, modes)
@@ -137,18 +136,6 @@ def test_sampled_orders_repeat_with_the_same_generator_and_approach_the_truth() 
     assert first == pytest.approx([exact], abs=0.01)
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=6), st.integers(0, 5), modes)
-def test_cost_to_target_is_the_mean_over_all_orders(trials: list[tuple[int, int]], goal: int, mode: Mode) -> None:
-    scores, costs = [score / 10 for score, _ in trials], [float(cost) for _, cost in trials]
-    result = tuning_cost.cost_to_target(scores, costs, goal / 10, mode)
-    if result.censored:
-        assert result.trials is None and result.cost is None
-        assert best_of(scores, mode) != goal / 10
-    else:
-        expected = first_hit_over_orders(scores, costs, goal / 10, mode)
-        assert (result.trials, result.cost) == pytest.approx(expected)
-
-
 @given(st.integers(1, 50), st.integers(0, 50))
 def test_the_harm_rate_has_the_wilson_interval(n: int, harmful: int) -> None:
     harmful = min(harmful, n)
@@ -172,6 +159,39 @@ def test_the_band_holds_the_median_and_widens_to_the_range_of_scores(n: int, mod
     assert (band.lower <= band.median).all() and (band.median <= band.upper).all()
     assert band.trusted.tolist() == [k <= n / 3 for k in range(1, n + 1)]
     assert (band.upper[-1], band.lower[-1])[mode == "min"] == (1.0, 0.0)[mode == "min"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("n", [3, 5, 9, 17])
+def test_the_band_is_what_opda_finds_on_the_scores_themselves(n: int, mode: Mode) -> None:
+    """The code under test asks for the band of the ranks, and turns losses; opda knows losses by itself."""
+    scores, ks = np.random.default_rng(n).normal(size=n), np.arange(1, n + 1)
+    band = tuning_cost.median_band(scores, confidence=0.8, mode=mode)
+    method = {"method": "ld_highest_density", "n_jobs": 1, "generator": np.random.default_rng(n)}
+    low, point, high = EmpiricalDistribution.confidence_bands(scores, 0.8, a=-np.inf, b=np.inf, **method)
+    curves = [cdf.quantile_tuning_curve(ks, q=0.5, minimize=mode == "min") for cdf in (high, point, low)]
+    for found, expected in zip((band.lower, band.median, band.upper), curves, strict=True):
+        assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 20, 70])
+def test_the_median_best_of_k_is_the_first_score_that_k_draws_stay_below_half_of_the_time(n: int) -> None:
+    scores = np.sort(np.random.default_rng(n).normal(size=n))
+    place = [next(i for i in range(1, n + 1) if (i / n) ** k >= 0.5 - 1e-12) for k in range(1, n + 1)]
+    assert tuning_cost.median_band(scores).median.tolist() == scores[np.array(place) - 1].tolist()
+
+
+def test_a_band_of_many_trials_is_that_of_dvoretzky_kiefer_and_wolfowitz() -> None:
+    n, confidence = 300, 0.9
+    scores = np.sort(np.random.default_rng(0).random(n))
+    band = tuning_cost.median_band(scores, confidence=confidence, support=(0.0, 1.0))
+    room = math.sqrt(math.log(2 / (1 - confidence)) / (2 * n))
+    for k in (1, 3, 10):
+        level = 0.5 ** (1 / k)
+        low = scores[math.ceil(n * (level - room) - 1e-9) - 1]
+        above = math.ceil(n * (level + room) - 1e-9)
+        assert band.lower[k - 1] == low
+        assert band.upper[k - 1] == (scores[above - 1] if above <= n else 1.0)
 
 
 def test_the_band_of_a_loss_mirrors_that_of_its_negative() -> None:
