@@ -19,6 +19,7 @@ CONFIDENCE = 0.8
 BUDGET_SHARES = (0.25, 0.5, 1.0)
 SURE = 0.95
 BELOW = "none above the base score"
+REMEDY = "the same sweep with space.tune=[] would tell, compared together with this one"
 
 CHEAPEST, HOW_SURE, BUDGET, UNTUNED = "Cheapest to tune", "How sure", "Does the budget decide", "Without tuning"
 
@@ -157,7 +158,7 @@ def _untuned(task: Task, yardstick: Yardstick) -> str:
     turn = 1.0 if task.mode == "max" else -1.0
     known = {arm.name: arm.default_score for arm in task.arms.values() if arm.default_score is not None}
     random = {arm.name: float(filled_scores(arm, yardstick).mean()) for arm in task.arms.values() if arm.tuned}
-    said = "The defaults were not run"
+    said = f"The defaults were not run ({REMEDY})"
     if known:
         parts = [
             f"{name} {wording.score(score)} ({wording.signed_score(turn * (score - yardstick.base))})"

@@ -13,6 +13,7 @@ from search.errors import ComparisonError
 from search.spec import SweepSpec, parse, studies
 from search.study_spec import StudySpec
 from search.tuning_cost import FloatArray, Mode
+from spaces.params import Fixed
 from spaces.presets import preset_space
 
 BASE_ARM = "descent"
@@ -49,7 +50,8 @@ class Arm:
         space_size: number of configurations in the space; None where it is continuous.
         published: number of configurations in the published grid of what the sweep tunes (the preset `paper`).
         distinct: number of distinct configurations among the n.
-        default_score: score of the configuration whose tuned values are all the defaults; None where it was not run.
+        default_score: score of the configuration whose tuned values are all the defaults, from this search or from a
+            sweep that tuned nothing; None where it was not run.
     """
 
     name: str
@@ -172,6 +174,8 @@ def _read_task(name: str, rows: pd.DataFrame, studies_by_cell: _Studies, cost: s
 
 
 def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: _Studies, cost: str) -> Arm:
+    untuned = _run_at_defaults(rows, studies_by_cell)
+    rows, defaults_run = rows[~untuned], rows[untuned]
     study, published = _shared_study(where, rows, studies_by_cell)
     scores = _scores(rows)
     rows = rows.assign(score=scores, complete=scores.notna() & rows["status"].isin(EVALUATED))
@@ -187,7 +191,7 @@ def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: _Studi
     )
     prices = {unit: configurations[unit].to_numpy(dtype=np.float64) for unit in UNITS}
     is_default = [_is_default(point, study) for point in configurations["point"]]
-    defaults = configurations["score"][is_default].dropna()
+    defaults = pd.concat([configurations["score"][is_default], _scores(defaults_run)]).dropna()
     scored = rows["score"].notna()
     return Arm(
         name=name,
@@ -206,6 +210,28 @@ def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: _Studi
         distinct=int(configurations["point"].nunique()),
         default_score=float(defaults.mean()) if len(defaults) else None,
     )
+
+
+def _run_at_defaults(rows: pd.DataFrame, studies_by_cell: _Studies) -> pd.Series:
+    """Return which rows are of sweeps that ran the arm at its defaults alone, where others tuned it; bool [rows].
+
+    They are no draws from a space: they say what the arm is worth untuned, and count neither as trials nor as cost.
+    """
+    keys = list(zip(rows["sweep"], rows["cell"], strict=True))
+    known = {key: studies_by_cell[key][0] for key in dict.fromkeys(keys) if key in studies_by_cell}
+    searched = [study for study in known.values() if study.space.tuned()]
+    defaults = {
+        key
+        for key, study in known.items()
+        if not study.space.tuned() and any(_at_defaults(study) == _at_defaults(other) for other in searched)
+    }
+    return pd.Series([key in defaults for key in keys], index=rows.index, dtype=bool)
+
+
+def _at_defaults(study: StudySpec) -> dict[str, object]:
+    """Return the configuration without the seed that has every tuned hyperparameter at its default."""
+    fixed = {name: each.value for name, each in study.space.parameters.items() if isinstance(each, Fixed)}
+    return {**study.base, **fixed}
 
 
 def _scores(rows: pd.DataFrame) -> pd.Series:

@@ -78,6 +78,31 @@ def test_the_base_score_is_that_of_the_default_configuration_where_it_was_run(ne
     assert (task["tuned_base"], task["reference"], task["reference_arm"]) == (0.24, 0.26, "sam")
 
 
+def test_a_sweep_that_tuned_nothing_says_what_the_arms_are_worth_untuned_and_costs_nothing(
+    new_sweep: NewSweep, two_arms: Any
+) -> None:
+    alone = compare(two_arms.store, ["sample"])
+    defaults = new_sweep(name="defaults", space={"tune": []}, search={"trials": 1})
+    defaults.trial(DESCENT, 0.19)
+    defaults.trial(SAM, 0.27)
+    defaults.flush()
+    both = compare(two_arms.store, ["sample", "defaults"])
+    assert both.results.set_index("arm")["default_score"].to_dict() == {"descent": 0.19, "sam": 0.27}
+    assert (both.tasks["base"][0], both.tasks["base_source"][0]) == (0.19, "its default configuration")
+    for column in ("trials", "cost", "expected_best", "best"):
+        assert both.results[column].tolist() == alone.results[column].tolist()
+    untuned = both.answers.set_index("question")["answer"]["Without tuning"]
+    assert "sam 0.2700 (+0.0800)" in untuned and "were not run" not in untuned
+
+
+def test_one_configuration_that_is_not_the_default_is_no_default_run(new_sweep: NewSweep, two_arms: Any) -> None:
+    other = new_sweep(name="other", space={"tune": [], "fix": {"update.rho": 0.3}}, search={"trials": 1})
+    other.trial(SAM, 0.27)
+    other.flush()
+    with pytest.raises(ComparisonError, match="must search the same space, but sample and other do not"):
+        compare(two_arms.store, ["sample", "other"])
+
+
 def test_without_a_default_run_the_base_score_is_the_median_of_complete_configurations(new_sweep: NewSweep) -> None:
     writer = new_sweep()
     for score in (0.20, 0.22, 0.23):
