@@ -523,11 +523,12 @@ def test_a_part_whose_bytes_cannot_be_had_is_an_error(store: Store, monkeypatch:
     """What a network that fails looks like: nothing may be taken for damaged then."""
     store.append("metrics", [metric(1, 0.5)])
 
-    def fail(*anything: object) -> None:
+    damage(parts(store, "metrics")[0], "truncated")
+
+    def fail(name: str) -> bytes:
         raise OSError("the network is down")
 
-    monkeypatch.setattr(store, "_read_all", fail)
-    monkeypatch.setattr(store, "_damage", fail)
+    monkeypatch.setattr(store.place, "read", fail)
     with pytest.raises(StoreError, match="cannot be read: the network is down"):
         store.table("metrics")
 
