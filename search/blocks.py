@@ -19,8 +19,8 @@ from search.parts import Snapshot, coded_schema
 from search.schema import TEXT, VIEWS, View, reading_schema
 from search.views import coded, last_rows, last_settings, widened
 
-BLOCK_ROWS = 2**20
-"""Rows of a block, but for a single trial that has more: some 200 MB at work."""
+BLOCK_ROWS = 2**19
+"""Rows of a block, but for a single trial that has more; a table of up to two blocks is read at once."""
 
 _PRECEDENCE = ("written", "status", "attempt")
 _SURVEYED_AT_ONCE = 4
@@ -53,7 +53,7 @@ def view_blocks(
     asked = known if columns is None else list(columns)
     needed = [each for each in known if each in {*asked, *view.identity, *_PRECEDENCE}]
     pieces = snapshot.pieces(view.table, wanted)
-    if "trial" not in view.identity or sum(map(_size, pieces)) <= BLOCK_ROWS:
+    if "trial" not in view.identity or sum(map(_size, pieces)) <= 2 * BLOCK_ROWS:
         yield _counted(snapshot.rows(view.table, needed, wanted, pieces), view).select(asked)
         return
     survey = _surveyed(snapshot, view, pieces, wanted)
@@ -156,7 +156,7 @@ def _surveyed(
     return survey
 
 
-def _summary(rows: pa.Table) -> tuple[dict[str, list[str]], dict[tuple[str, str], int]]:
+def _summary(rows: pa.Table) -> tuple[dict[str, list[str | None]], dict[tuple[str | None, str | None], int]]:
     """Each text's values in the order in which they appear, and the number of rows of each sweep and trial."""
     if not len(rows):
         return {name: [] for name in rows.column_names}, {}

@@ -52,6 +52,18 @@ def named_queries() -> Mapping[str, NamedQuery]:
     }
 
 
+def named_query(text: str) -> NamedQuery | None:
+    """The query of that name; None for a text of more than one word, which is SQL.
+
+    Raises:
+        QueryError: there is no query of that name.
+    """
+    name, known = text.strip(), named_queries()
+    if name not in known and re.fullmatch(r"[\w-]+", name):
+        raise QueryError(f"there is no named query `{name}`{nearest(name, known)}")
+    return known.get(name)
+
+
 def parse_parameters(pairs: Sequence[str]) -> dict[str, object]:
     """The values of `--param name=value`: a number where it reads as one, the text itself where it does not.
 
@@ -129,12 +141,19 @@ def _engine(memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
 def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     sql.encode()  # a shell's argument may hold bytes that are no text, which DuckDB would not name
     statements = engine.extract_statements(sql)
-    kinds = [each.type.name.replace("_", " ") for each in statements]
+    kinds = [_kind(each) for each in statements]
     if kinds == ["MULTI"]:
         raise QueryError("a query must be one SELECT statement: PIVOT needs its columns listed, as in ON name IN (...)")
     if kinds != ["SELECT"]:
         raise QueryError(f"a query must be one SELECT statement, but got {', '.join(kinds) or 'none'}")
     return statements[0]
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return str(statement.type.name).replace("_", " ")
+    except ValueError:
+        return "one that only DuckDB itself knows"  # UPDATE EXTENSIONS, of which its Python package has no name
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,7 @@ def raised(snapshot: Snapshot) -> Iterator[None]:
         raise
 
 
-class ScannedView(ds.InMemoryDataset):
+class ScannedView(ds.InMemoryDataset):  # type: ignore[misc]
     """A view that is read when DuckDB scans it, with the columns and the filter that its optimiser comes to.
 
     DuckDB calls `scanner` of whatever dataset is registered, once for each place of the view in the statement, and
@@ -89,7 +89,10 @@ class ScannedView(ds.InMemoryDataset):
                     raise
             if block is None:
                 return
-            yield from block.select(names).to_batches(_BATCH_ROWS)
+            batches = block.select(names).to_batches(_BATCH_ROWS)
+            del block  # before the next one is read: one block at a time is enough
+            while batches:
+                yield batches.pop(0)
 
     def _blocks(self, names: Sequence[str], filter: pc.Expression | None) -> Iterator[pa.Table]:
         wanted, later, needed = of_sweep(self._sweep), None, set(names)
@@ -99,8 +102,8 @@ class ScannedView(ds.InMemoryDataset):
                 wanted = filter if wanted is None else wanted & filter
             else:
                 later, needed = filter, needed | referenced
-        for block in view_blocks(self._snapshot, self._view, sorted(needed), wanted):
-            yield block if later is None else block.filter(later)
+        blocks = view_blocks(self._snapshot, self._view, sorted(needed), wanted)
+        return blocks if later is None else map(lambda block: block.filter(later), blocks)
 
 
 def referenced_columns(filter: pc.Expression, schema: pa.Schema) -> set[str]:

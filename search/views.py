@@ -66,8 +66,8 @@ def coded(
     """
     encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.combine_chunks()
-    codes = np.asarray(whole.indices.fill_null(-1), np.int64) + 1
     values = [None, *whole.dictionary.to_pylist()]
+    codes = (whole.indices.fill_null(-1) if whole.null_count else whole.indices).to_numpy() + 1
     if order is not None:
         places = np.array([0, *(order.get(value, 0) for value in values[1:])], np.int64)
         return places[codes], []
@@ -104,7 +104,7 @@ def _ranks(
         plain = numbers.to_numpy()
         low = int(plain.min())
         if int(plain.max()) - low < _NEAR * len(plain):
-            return plain - low
+            return np.asarray(plain - low, np.int64)
     return np.unique(numbers.fill_null(np.iinfo(np.int64).min).to_numpy(), return_inverse=True)[1].astype(np.int64)
 
 

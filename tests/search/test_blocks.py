@@ -290,7 +290,9 @@ def test_a_statement_that_names_a_view_twice_sees_the_same_rows_twice(
 def test_a_compaction_that_fails_between_two_blocks_leaves_the_store_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = filled(str(tmp_path), "metrics", [[metric("s", f"t{each}", 1), metric("s", "t", each)] for each in range(6)])
+    store = filled(
+        str(tmp_path), "metrics", [[metric("s", f"t{each}", 1), metric("s", "t", each)] for each in range(6)]
+    )
     before = sorted((tmp_path / "metrics").iterdir())
     reading, calls = Snapshot.rows, []
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from search import writer as writing
 from search.errors import StoreError
-from search.schema import TABLES
 from search.parts import Snapshot
+from search.schema import TABLES
 from search.store import Store
 from search.writer import ORDER, StoreWriter
 
