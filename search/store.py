@@ -174,7 +174,7 @@ class Store:
         snapshot = Snapshot(self.place, {table: parts})
         with self.reported("compacted"):
             try:
-                consistently(snapshot, lambda snapshot: self._merge(snapshot, table))
+                consistently(snapshot, lambda snapshot: self._merge(snapshot, table, _beside(parts[0])))
             except FileNotFoundError:
                 return 0
             merged = [part for part in parts if self.place.path(part) not in snapshot.damaged]
@@ -183,11 +183,11 @@ class Store:
                     self.place.delete(part)
         return len(merged)
 
-    def _merge(self, snapshot: Snapshot, table: str) -> None:
-        """Adds all rows of a snapshot, every attempt's, as one part."""
+    def _merge(self, snapshot: Snapshot, table: str, part: str) -> None:
+        """Adds all rows of a snapshot, every attempt's, as one part of that name."""
         name = next(name for name, view in VIEWS.items() if keeps_everything(view, table))
         with (
-            self.place.writing(_part_name(table)) as file,
+            self.place.writing(part) as file,
             pq.ParquetWriter(file, reading_schema(table), **_WRITTEN) as writer,
         ):
             for block in view_blocks(snapshot, name):
@@ -246,6 +246,11 @@ class Store:
     def _parts(self, table: str) -> dict[str, int]:
         with self.reported("listed"):
             return listed_parts(self.place, table)
+
+
+def _beside(part: str) -> str:
+    """A name that keeps the place of a part in the order: what comes while parts are merged stays behind them."""
+    return f"{part.removesuffix('.parquet').partition('-')[0]}-{uuid.uuid4().hex}.parquet"
 
 
 def _part_name(table: str) -> str:

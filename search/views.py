@@ -96,7 +96,7 @@ def _group(
 def _ranks(
     column: pa.ChunkedArray, order: Mapping[str | None, int] | None = None
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The values as small numbers from 0: texts as `coded` gives them, all others ascending, null first: int64 [rows]."""
+    """The values as small numbers from 0: texts as `coded` has them, all others ascending, null first: int64 [rows]."""
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         return coded(column, order)[0]
     numbers = column.cast(pa.int64())

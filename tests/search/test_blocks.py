@@ -318,6 +318,22 @@ def test_a_merged_part_is_one_whatever_the_number_of_its_blocks(tmp_path: Path) 
     assert pq.ParquetFile(only_part(store)).schema_arrow.field("sweep").type == pa.string()
 
 
+def test_what_is_written_while_parts_are_merged_stays_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(str(tmp_path), "metrics", [[metric("s", name, 1)] for name in ("t3", "t1")])
+    reading = Snapshot.rows
+
+    def joined(snapshot: Snapshot, *how: Any) -> pa.Table:
+        monkeypatch.setattr(Snapshot, "rows", reading)
+        store.append("metrics", [metric("s", "t2", 1)])
+        return reading(snapshot, *how)
+
+    monkeypatch.setattr(Snapshot, "rows", joined)
+    assert store.compact("metrics") == 2
+    assert store.table("metrics")["trial"].to_pylist() == ["t3", "t1", "t2"]
+
+
 def test_the_columns_of_an_expression_are_those_without_which_it_cannot_be_bound() -> None:
     schema = pa.schema([("a", pa.string()), ("b", pa.int64()), ("c", pa.float64())])
 
