@@ -322,16 +322,23 @@ def test_what_is_written_while_parts_are_merged_stays_behind_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = filled(str(tmp_path), "metrics", [[metric("s", name, 1)] for name in ("t3", "t1")])
-    reading = Snapshot.rows
+    listed = store._parts("metrics")
+    store.append("metrics", [metric("s", "t2", 1)])
 
-    def joined(snapshot: Snapshot, *how: Any) -> pa.Table:
-        monkeypatch.setattr(Snapshot, "rows", reading)
-        store.append("metrics", [metric("s", "t2", 1)])
-        return reading(snapshot, *how)
-
-    monkeypatch.setattr(Snapshot, "rows", joined)
+    monkeypatch.setattr(store, "_parts", lambda table: listed)
     assert store.compact("metrics") == 2
     assert store.table("metrics")["trial"].to_pylist() == ["t3", "t1", "t2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_block_has_its_number_of_rows_at_most_but_for_a_trial_with_more(tmp_path: Path) -> None:
+    lengths = {"a": 1, "b": 1, "c": 2, "d": 5, "e": 1, "f": 1, "g": 1, "h": 1}
+    rows = [metric("s", name, epoch) for name, length in lengths.items() for epoch in range(length)]
+    store = filled(str(tmp_path), "metrics", [rows])
+
+    found = [block["trial"].to_pylist() for block in blocks.view_blocks(Snapshot(store.place), "metrics")]
+
+    assert found == [["a", "b"], ["c"] * 2, ["d"] * 5, ["e", "f", "g"], ["h"]]
 
 
 def test_the_columns_of_an_expression_are_those_without_which_it_cannot_be_bound() -> None:
