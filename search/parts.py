@@ -1,7 +1,7 @@
 """The Parquet parts of the result store's tables: which there are, what they hold, and which are damaged."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
@@ -178,10 +178,10 @@ def consistently(snapshot: Snapshot, use: Callable[[Snapshot], Result]) -> Resul
             snapshot.renew(error)
 
 
-def warn_of(damaged: Mapping[str, str], known: Collection[str] = ()) -> None:
+def warn_of(damaged: Mapping[str, str]) -> None:
     """One `DamagedPart` warning for each part."""
-    for part in damaged.keys() - set(known):
-        warnings.warn(DamagedPart(part, damaged[part]), stacklevel=3)
+    for part, why in damaged.items():
+        warnings.warn(DamagedPart(part, why), stacklevel=3)
 
 
 def reason(error: Exception) -> str:
