@@ -72,8 +72,11 @@ def _run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         # An unknown command or option; typer has a text ready for most.
         return _complain(_usage(error))
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has seen enough; Python would complain again when it flushes at exit.
+    except (BrokenPipeError, SystemExit) as end:
+        # The reader of a pipe (`| head`) has seen enough. Typer makes that an exit with code 1.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
+            raise
+        # Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ import duckdb
 import pyarrow as pa
 
 from search.errors import QueryError
+from search.parts import Snapshot
+from search.query_views import Clock, raised, scanned
 from search.schema import VIEWS, nearest
 from search.store import Store
 
@@ -47,6 +50,18 @@ def named_queries() -> Mapping[str, NamedQuery]:
         (name := file.removesuffix(".sql")): NamedQuery(name, sql.splitlines()[0].removeprefix("--").strip(), sql)
         for file, sql in texts.items()
     }
+
+
+def named_query(text: str) -> NamedQuery | None:
+    """The query of that name; None for a text of more than one word, which is SQL.
+
+    Raises:
+        QueryError: there is no query of that name.
+    """
+    name, known = text.strip(), named_queries()
+    if name not in known and re.fullmatch(r"[\w-]+", name):
+        raise QueryError(f"there is no named query `{name}`{nearest(name, known)}")
+    return known.get(name)
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, object]:
@@ -85,17 +100,24 @@ def run_query(
     """The whole result of one SELECT over the store's views; QueryError in one sentence when it is refused or fails.
 
     `params` are bound to `$name` as they are. With `sweep` the views have the rows of that one alone, which is quicker.
-    Sums of integers come as int64. The time limit is on the SQL, not on reading the store; the memory limit holds for
-    the engine's work and, apart from it, for the result.
+    Sums of integers come as int64. Of a view that the statement names, only the columns are read that it needs and,
+    where it says so plainly, the row groups. The time limit is on the SQL, not on reading the store; the memory limit
+    holds for the engine's work and, apart from it, for the result.
     """
     with _reported(), _engine(memory_limit) as engine:
         statement = _one_select(engine, sql)
         _check_parameters(statement.named_parameters, params or {})
-        for view in _views(engine, sql):
-            engine.register(view, store.table(view, sweep))
+        views = _views(engine, sql)
         engine.execute("SET lock_configuration = true")
-        with _interrupted_after(engine, timeout_s):
-            return _result(engine, engine.sql(sql, params=dict(params or {})))
+
+        def answer(snapshot: Snapshot) -> pa.Table:
+            clock = Clock()
+            for view in views:
+                engine.register(view, scanned(snapshot, view, sweep, clock))
+            with _interrupted_after(engine, timeout_s, clock), raised(snapshot):
+                return _result(engine, engine.sql(sql, params=dict(params or {})))
+
+        return store.read(answer)
 
 
 @contextmanager
@@ -119,12 +141,19 @@ def _engine(memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
 def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     sql.encode()  # a shell's argument may hold bytes that are no text, which DuckDB would not name
     statements = engine.extract_statements(sql)
-    kinds = [each.type.name.replace("_", " ") for each in statements]
+    kinds = [_kind(each) for each in statements]
     if kinds == ["MULTI"]:
         raise QueryError("a query must be one SELECT statement: PIVOT needs its columns listed, as in ON name IN (...)")
     if kinds != ["SELECT"]:
         raise QueryError(f"a query must be one SELECT statement, but got {', '.join(kinds) or 'none'}")
     return statements[0]
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return str(statement.type.name).replace("_", " ")
+    except ValueError:
+        return "one that only DuckDB itself knows"  # UPDATE EXTENSIONS, of which its Python package has no name
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:
@@ -175,15 +204,21 @@ def _check_parameters(needed: set[str], given: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def _interrupted_after(engine: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
-    """Interrupts the engine once the time is up, and again until it stops: an interrupt between two calls is lost."""
+def _interrupted_after(engine: duckdb.DuckDBPyConnection, timeout_s: float, reading: Clock) -> Iterator[None]:
+    """Interrupts the engine once it has had the time, reading apart.
+
+    It does so again until the engine stops, as an interrupt between two calls is lost.
+    """
     done = threading.Event()
+    started = time.monotonic()
 
     def watch() -> None:
         wait_s = timeout_s
         while not done.wait(wait_s):
-            engine.interrupt()
-            wait_s = 0.05
+            left_s = timeout_s + reading.seconds() - (time.monotonic() - started)
+            if left_s <= 0:
+                engine.interrupt()
+            wait_s = max(0.05, left_s)
 
     watcher = threading.Thread(target=watch, name="query-timeout", daemon=True)
     watcher.start()

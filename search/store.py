@@ -13,9 +13,7 @@ import itertools
 import re
 import time
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,29 +21,22 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from search.blocks import decoded, view_blocks, view_table
 from search.errors import StoreError
-from search.schema import (
-    VIEWS,
-    NewerSchemaError,
-    check_version,
-    columns,
-    nearest,
-    reading_schema,
-    to_arrow,
-)
-from search.views import keeps_attempts, last_rows, last_settings, widened
+from search.parts import DamagedPart, Result, Snapshot, consistently, listed_files, listed_parts, reason, warn_of
+from search.schema import VIEWS, columns, nearest, reading_schema, to_arrow
+from search.views import keeps_everything
 from trainables.places import Place, make_folder, without_secrets
 
-_PART = ".parquet"
+__all__ = ["DamagedPart", "Store"]
+
 _CLAIMS = "claims"
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PARQUET = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
+_WRITTEN: Mapping[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+_GROUP_ROWS = 2**17  # rows of a row group of a merged part: what a reader can pass over
 
 
 class Store:
@@ -103,10 +94,19 @@ class Store:
         """
         if view not in VIEWS:
             raise StoreError(f"the result store has no view `{view}`{nearest(view, VIEWS)}")
-        if view == "trials_wide":
-            return widened(self.table("trials", sweep), self.table("params", sweep))
-        rows = last_rows(self._rows(VIEWS[view].table, sweep), VIEWS[view].identity)
-        return last_settings(rows, VIEWS[view].renewed) if VIEWS[view].renewed else rows
+        return self.read(lambda snapshot: view_table(snapshot, view, sweep))
+
+    def read(self, use: Callable[[Snapshot], Result]) -> Result:
+        """What `use` makes of one snapshot of the store; it is called anew where a compaction took parts from it.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        snapshot = Snapshot(self.place)
+        with self.reported("read"):
+            result = consistently(snapshot, use)
+        warn_of(snapshot.damaged)
+        return result
 
     def frame(self, view: str, sweep: str | None = None) -> pd.DataFrame:
         """The same rows in pandas; an integer column that holds a null becomes float64, its nulls NaN."""
@@ -164,24 +164,34 @@ class Store:
         """Merges the parts of up to `largest_bytes` into one while others read and write; returns how many it merged.
 
         The merged part is complete before the first old one goes, and rows that stand twice in between are read once,
-        so at no moment is a row missing or double. Where another compaction is at work, this one leaves it to it.
+        so at no moment is a row missing or double. Where another compaction is at work, this one leaves it to it. The
+        parts need not fit into memory: a block of their rows is enough.
         """
         columns(table)
-        view = next(each for each in VIEWS.values() if each.table == table and keeps_attempts(each.identity, table))
         parts = [part for part, size in self._parts(table).items() if size <= largest_bytes]
         if len(parts) < 2:
             return 0
+        snapshot = Snapshot(self.place, {table: parts})
         with self.reported("compacted"):
             try:
-                merged, damaged = self._read(table, parts)
+                consistently(snapshot, lambda snapshot: self._merge(snapshot, table, _beside(parts[0])))
             except FileNotFoundError:
                 return 0
-            parts = [part for part in parts if part not in damaged]
-            self._add_part(last_rows(merged, view.identity), table)
-            for part in parts:
+            merged = [part for part in parts if self.place.path(part) not in snapshot.damaged]
+            for part in merged:
                 with suppress(FileNotFoundError):
                     self.place.delete(part)
-        return len(parts)
+        return len(merged)
+
+    def _merge(self, snapshot: Snapshot, table: str, part: str) -> None:
+        """Adds all rows of a snapshot, every attempt's, as one part of that name."""
+        name = next(name for name, view in VIEWS.items() if keeps_everything(view, table))
+        with (
+            self.place.writing(part) as file,
+            pq.ParquetWriter(file, reading_schema(table), **_WRITTEN) as writer,
+        ):
+            for block in view_blocks(snapshot, name):
+                writer.write_table(decoded(block, table), row_group_size=_GROUP_ROWS)
 
     def _starts(self) -> list[tuple[str, str | None]]:
         """The sweep and the job of every start, oldest first."""
@@ -194,7 +204,7 @@ class Store:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"the result store {self.named} cannot be {done}: {_reason(error)}") from error
+            raise StoreError(f"the result store {self.named} cannot be {done}: {reason(error)}") from error
 
     def _check_writable(self) -> None:
         with self.reported("written"):
@@ -204,10 +214,9 @@ class Store:
 
     def _add_part(self, part: pa.Table, table: str) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(part, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(part, sink, **_WRITTEN)
         with self.reported("written"):
-            name = f"{table}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}{_PART}"
-            self.place.write(name, sink.getvalue())
+            self.place.write(_part_name(table), sink.getvalue())
 
     def _reserve(self, name: str) -> bool:
         claim = f"{_CLAIMS}/{name}"
@@ -221,11 +230,11 @@ class Store:
             return True
         # Object stores have no exclusive create here. Each writes a token of its own, then looks: of several at once at
         # most one can see its own alone, because every token is there before its writer looks.
-        if self._listed(claim):
+        if listed_files(self.place, claim):
             return False
         token = uuid.uuid4().hex
         self.place.write(f"{claim}/{token}", b"claimed")
-        tokens = {each.rpartition("/")[2] for each in self._listed(claim)}
+        tokens = {each.rpartition("/")[2] for each in listed_files(self.place, claim)}
         if token not in tokens:
             raise StoreError(
                 f"the result store {self.named} cannot reserve names: it does not list what was just written"
@@ -234,102 +243,15 @@ class Store:
             time.sleep(int(token[:4], 16) / 2**17)  # up to half a second, or those who met would meet at the next name
         return tokens == {token}
 
-    def _listed(self, folder: str) -> dict[str, int]:
-        """The names of all complete files in a folder with their sizes in bytes."""
-        found = self.place.listed(folder).items()
-        return {name: info.size for name, info in found if info.is_file and not info.base_name.startswith(".")}
-
     def _parts(self, table: str) -> dict[str, int]:
-        """The names of all complete parts with their sizes in bytes, oldest first.
-
-        A listing is not atomic: while a compaction runs, one pass can miss both the merged part and an old one. So the
-        folder is listed until nothing that one pass saw is gone in the next.
-        """
         with self.reported("listed"):
-            seen = self._listed(table)
-            while not seen.keys() <= (again := self._listed(table)).keys():
-                seen = again
-        return {name: again[name] for name in sorted(again) if name.endswith(_PART)}
-
-    def _rows(self, table: str, sweep: str | None) -> pa.Table:
-        wanted = None if sweep is None else ds.field("sweep") == sweep
-        parts: list[str] = []
-        with self.reported("read"):
-            while True:
-                earlier, parts = parts, list(self._parts(table))
-                try:
-                    rows, damaged = self._read(table, parts, wanted)
-                    for part, reason in damaged.items():
-                        warnings.warn(DamagedPart(self.place.path(part), reason), stacklevel=4)
-                    return rows
-                except FileNotFoundError:
-                    # A compaction took a part after it was listed; where it is listed again, that is not the reason.
-                    if parts == earlier:
-                        raise
-
-    def _read(self, table: str, parts: Sequence[str], wanted: Any = None) -> tuple[pa.Table, dict[str, str]]:
-        """The rows of the sound parts, and the damaged ones, each with the reason."""
-        try:
-            return self._read_all(table, parts, wanted), {}
-        except FileNotFoundError:
-            raise
-        except (OSError, pa.ArrowException):
-            # It may be a part, or the way to it.
-            reasons = {part: self._damage(table, part) for part in parts}
-            damaged = {part: reason for part, reason in reasons.items() if reason is not None}
-            if not damaged:
-                raise
-            return self._read_all(table, [part for part in parts if part not in damaged], wanted), damaged
-
-    def _read_all(self, table: str, parts: Sequence[str], wanted: Any) -> pa.Table:
-        schema = reading_schema(table)
-        if not parts:
-            return schema.empty_table()
-        with ThreadPoolExecutor(8) as pool:
-            fragments = list(pool.map(lambda part: self._fragment(table, part), parts))
-        return ds.FileSystemDataset(fragments, schema, _PARQUET, self.place.files).to_table(filter=wanted)
-
-    def _fragment(self, table: str, part: str) -> ds.ParquetFileFragment:
-        fragment = _PARQUET.make_fragment(self.place.path(part), self.place.files)
-        _check_part(table, self.place.path(part), fragment.physical_schema.metadata)
-        return fragment
-
-    def _damage(self, table: str, part: str) -> str | None:
-        """What is wrong with a part whose bytes can be had; None for nothing.
-
-        Raises:
-            OSError: its bytes cannot be had, which is no fault of the part.
-        """
-        content = self.place.read(part)
-        try:
-            rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-            _check_part(table, self.place.path(part), rows.schema.metadata)
-        except (OSError, pa.ArrowException) as error:
-            return _reason(error)
-        return None
+            return listed_parts(self.place, table)
 
 
-class DamagedPart(UserWarning):
-    """A part of the result store cannot be read; its rows are missing until it is replaced or removed."""
-
-    def __init__(self, part: str, reason: str) -> None:
-        super().__init__(f"the part {part} of the result store is damaged and passed over: {reason}")
+def _beside(part: str) -> str:
+    """A name that keeps the place of a part in the order: what comes while parts are merged stays behind them."""
+    return f"{part.removesuffix('.parquet').partition('-')[0]}-{uuid.uuid4().hex}.parquet"
 
 
-def _check_part(table: str, part: str, metadata: Mapping[bytes, bytes] | None) -> None:
-    """Returns if a part is of this table and not of a newer schema.
-
-    Raises:
-        StoreError: it is of a newer schema.
-        pa.ArrowInvalid: it is no part of the table.
-    """
-    try:
-        check_version(table, metadata)
-    except NewerSchemaError as error:
-        raise StoreError(f"the part {part} of the result store cannot be read: {error}") from None
-    except StoreError as error:
-        raise pa.ArrowInvalid(str(error)) from None
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip().rstrip(".")
+def _part_name(table: str) -> str:
+    return f"{table}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex}.parquet"

@@ -2,10 +2,15 @@
 
 import os
 import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
+
+_CHUNK = 2**23  # bytes of an upload at a time
 
 
 class Place:
@@ -50,14 +55,34 @@ class Place:
     def write(self, name: str, content: bytes | memoryview | pa.Buffer) -> None:
         """Makes a file with that content, and the folders above it."""
         if self.local:
-            _write_durably(Path(self.path(name)), content)
+            with _durable(Path(self.path(name))) as path, path.open("xb") as file:
+                file.write(content)
             return
-        # All bytes are at hand before the stream is opened: closing a stream publishes whatever went into it.
+        self._publish(name, [content])
+
+    def _publish(self, name: str, content: Iterable[bytes | memoryview | pa.Buffer]) -> None:
+        # All bytes are on this machine before the stream is opened: closing a stream publishes whatever went into it.
         if (folder := self.path(name).rpartition("/")[0]) not in self._made:
             self.files.create_dir(folder, recursive=True)
             self._made.add(folder)
         with self.files.open_output_stream(self.path(name)) as stream:
-            stream.write(content)
+            for chunk in content:
+                stream.write(chunk)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """The path of a local file to fill, whole in the place under its name once the block ends, gone if it raises.
+
+        Unlike with `write` the content need not fit into memory; on the way to an object store it lies on this machine.
+        """
+        if self.local:
+            with _durable(Path(self.path(name))) as file:
+                yield file
+            return
+        with tempfile.TemporaryDirectory(prefix="recsweep-") as folder:
+            yield (file := Path(folder) / "content")
+            with file.open("rb") as content:
+                self._publish(name, iter(lambda: content.read(_CHUNK), b""))
 
     def read(self, name: str) -> bytes:
         """A file's content; FileNotFoundError where there is none."""
@@ -122,14 +147,14 @@ def _opened(address: str) -> tuple[fs.FileSystem, str]:
     return files, str(path).rstrip("/")
 
 
-def _write_durably(path: Path, content: bytes | memoryview | pa.Buffer) -> None:
-    """Leaves either the whole file, on the disk and under its name, or no file."""
+@contextmanager
+def _durable(path: Path) -> Iterator[Path]:
+    """The path of a file to fill; leaves either the whole file, on the disk and under its name, or no file."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.rename(path)
     except BaseException:

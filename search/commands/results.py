@@ -31,6 +31,7 @@ def query(
     form: Annotated[str | None, typer.Option("--format", help=", ".join(FORMATS))] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file.")] = None,
     timeout: Annotated[float, typer.Option(help="Most seconds for the SQL.")] = 60.0,
+    memory: Annotated[str, typer.Option(help="Most memory for the SQL.", metavar="SIZE")] = "2GB",
     store: StoreOption = None,
 ) -> int:
     """Ask the store in SQL: a table on a terminal, CSV in a pipe."""
@@ -48,11 +49,12 @@ def query(
     results = open_store(store)
     text, params = _statement(sql, file), engine.parse_parameters(param or ())
     sweep = None
-    if named := engine.named_queries().get(text.strip()):
+    if named := engine.named_query(text):
         asked = params.get("sweep")
         sweep = results.resolve(None if asked is None else str(asked))
         text, params = named.sql, {**params, "sweep": sweep}
-    return _write(engine.run_query(results, text, params, sweep=sweep, timeout_s=timeout), form, output)
+    found = engine.run_query(results, text, params, sweep=sweep, timeout_s=timeout, memory_limit=memory)
+    return _write(found, form, output)
 
 
 def _statement(sql: str | None, file: Path | None) -> str:

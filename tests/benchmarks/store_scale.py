@@ -3,14 +3,18 @@
 Usage: python tests/benchmarks/store_scale.py [rows=1000000] [sweeps=4] [repeats=5]
 
 A made-up history: each trial has 50 epochs of 18 metrics in one of eight cells. Goals: 200,000 rows a second appended;
-`best` in 100 ms at 1e6 rows and in 300 ms at 1e7, compacted; 1 GB of memory. Times are medians, each query in a store
-that is opened anew, in this process, whose files the system has in memory by then. Beside them: the same answer by
-pandas from the same Parquet files, and from Ray Tune's own `result.json`, a line an epoch in a folder a trial.
+`best` in 100 ms at 1e6 rows and in 300 ms at 1e7, compacted; 1 GB of memory. Each line of the table is measured in a
+process of its own, whose peak memory (`ru_maxrss`) is the line's. Times are medians of calls after one that does not
+count, each in a store that is opened anew, whose files the system has in memory by then; beside the time on the clock
+stands the processors' (of all threads), which other work on the machine does not lengthen as much. Beside the store:
+the same answer by pandas from the same Parquet files, and from Ray Tune's own `result.json`, a line an epoch in a
+folder a trial. Needs some 40 MB of disk a million rows for those, and removes all at the end.
 """
 
 import json
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +38,7 @@ CELLS = [
     ("lfm2k", model, update) for model in ("vbpr", "lightgcn") for update in ("descent", "sam", "bsam", "bsam_plus")
 ]
 START = datetime(2026, 1, 1, tzinfo=UTC)
+SIZES = {"rows": 1_000_000, "sweeps": 4, "repeats": 5}
 
 
 def history(rows: int, sweeps: int) -> Iterator[tuple[str, list[dict[str, object]]]]:
@@ -87,17 +92,17 @@ def history(rows: int, sweeps: int) -> Iterator[tuple[str, list[dict[str, object
         )
 
 
-def fill(store: Store, rows: int, sweeps: int) -> tuple[int, float]:
-    """Writes the history in parts as a driver does; returns rows of all tables and the seconds that appending took."""
+def fill(store: Store, rows: int, sweeps: int) -> dict[str, float]:
+    """Writes the history in parts as a driver does; the rows of all tables, and what appending them took in seconds."""
     pending: dict[str, list[dict[str, object]]] = {}
-    count, seconds = 0, 0.0
+    took = {"rows": 0.0, "seconds": 0.0, "cpu_seconds": 0.0}
 
     def flush(table: str) -> None:
-        nonlocal count, seconds
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         store.append(table, pending[table])
-        seconds += time.perf_counter() - start
-        count += len(pending.pop(table))
+        took["seconds"] += time.perf_counter() - start
+        took["cpu_seconds"] += time.process_time() - busy
+        took["rows"] += len(pending.pop(table))
 
     for table, found in history(rows, sweeps):
         pending.setdefault(table, []).extend(found)
@@ -105,7 +110,7 @@ def fill(store: Store, rows: int, sweeps: int) -> tuple[int, float]:
             flush(table)
     for table in list(pending):
         flush(table)
-    return count, seconds
+    return took
 
 
 def write_results(folder: Path, rows: int, sweeps: int) -> None:
@@ -121,14 +126,15 @@ def write_results(folder: Path, rows: int, sweeps: int) -> None:
             (place / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
 
 
-def median_ms(repeats: int, function: Callable[[], Any]) -> float:
-    """Median milliseconds of a call, after one that does not count."""
-    times = []
+def timed(repeats: int, function: Callable[[], Any]) -> dict[str, float]:
+    """Median milliseconds of a call on the clock and of the processors, after one that does not count."""
+    clock, processors = [], []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         function()
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[1:])
+        clock.append(time.perf_counter() - start)
+        processors.append(time.process_time() - busy)
+    return {"ms": 1000 * statistics.median(clock[1:]), "cpu_ms": 1000 * statistics.median(processors[1:])}
 
 
 def ask(root: str, name: str) -> None:
@@ -155,33 +161,74 @@ def best_by_results(folder: Path) -> None:
         best[cell] = max(score, best.get(cell, 0.0))
 
 
-def main() -> None:
-    """Prints the table."""
-    sizes = {"rows": 1_000_000, "sweeps": 4, "repeats": 5}
-    for argument in sys.argv[1:]:
-        key, _, text = argument.partition("=")
-        sizes[key] = int(text)
-    rows, sweeps, repeats = sizes["rows"], sizes["sweeps"], sizes["repeats"]
-    with tempfile.TemporaryDirectory(prefix="recsweep-scale-") as folder:
-        root, results = Path(folder) / "store", Path(folder) / "results"
-        count, seconds = fill(Store(root, create=True), rows, sweeps)
-        print(f"{count:,} rows appended, parts of {PART_ROWS:,}: {count / seconds:,.0f} rows a second", flush=True)
-        shown = {"best": "best per cell", "curves": "curves of a sweep", "cost": "cost per cell"}
-        as_parts = {name: median_ms(repeats, lambda name=name: ask(str(root), name)) for name in shown}  # type: ignore[misc]
-        pandas_ms = median_ms(2, lambda: best_by_pandas(root))
-        start = time.perf_counter()
-        for table in TABLES:
-            Store(root).compact(table, largest_bytes=2**40)
-        print(f"compacted in {time.perf_counter() - start:.1f} s", flush=True)
-        compacted = {name: median_ms(repeats, lambda name=name: ask(str(root), name)) for name in shown}  # type: ignore[misc]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def compact(root: str) -> dict[str, float]:
+    """Merges all parts of all tables."""
+    start, busy = time.perf_counter(), time.process_time()
+    merged = sum(Store(root).compact(table, largest_bytes=2**40) for table in TABLES)
+    return {"parts": merged, "ms": 1000 * (time.perf_counter() - start), "cpu_ms": 1000 * (time.process_time() - busy)}
+
+
+def work(task: str, folder: str, rows: int, sweeps: int, repeats: int) -> dict[str, float]:
+    """What one task measures."""
+    root, results = f"{folder}/store", Path(folder) / "results"
+    if task == "append":
+        return fill(Store(root, create=True), rows, sweeps)
+    if task == "compact":
+        return compact(root)
+    if task == "pandas":
+        return timed(min(2, repeats), lambda: best_by_pandas(Path(root)))
+    if task == "write_results":
         write_results(results, rows, sweeps)
-        results_ms = median_ms(2, lambda: best_by_results(results))
-        print(f"\n{'median ms':18s} {'as parts':>9s} {'compacted':>10s}")
+        return {}
+    if task == "results":
+        return timed(min(2, repeats), lambda: best_by_results(results))
+    return timed(repeats, lambda: ask(root, task))
+
+
+def measured(task: str, folder: str, sizes: dict[str, int]) -> dict[str, float]:
+    """What one task measures in a process of its own, with the process's peak memory in GB."""
+    arguments = [f"{key}={value}" for key, value in {**sizes, "task": task, "folder": folder}.items()]
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def line(title: str, *found: dict[str, float]) -> None:
+    """Prints one line of the table: milliseconds on the clock, of the processors, and peak memory, for each column."""
+    cells = (f"{each['ms']:10,.0f} {each['cpu_ms']:9,.0f} {each['peak']:8.2f}" for each in found)
+    print(f"{title:40s} {'  '.join(cells)}", flush=True)
+
+
+def main() -> None:
+    """Prints the table, or in a child process what one task measured."""
+    given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    sizes = {key: int(given.get(key, default)) for key, default in SIZES.items()}
+    if "task" in given:
+        found = work(given["task"], given["folder"], **sizes)
+        print(json.dumps(found | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
+        return
+    with tempfile.TemporaryDirectory(prefix="recsweep-scale-") as folder:
+
+        def child(task: str) -> dict[str, float]:
+            return measured(task, folder, sizes)
+
+        shown = {"best": "best per cell", "curves": "curves of a sweep", "cost": "cost per cell"}
+        filled = child("append")
+        rate, cpu_rate = (filled["rows"] / filled[name] for name in ("seconds", "cpu_seconds"))
+        print(f"{filled['rows']:,.0f} rows appended, parts of {PART_ROWS:,}: {rate:,.0f} rows a second,", end=" ")
+        print(f"{cpu_rate:,.0f} a second of a processor, peak memory {filled['peak']:.2f} GB", flush=True)
+        as_parts = {name: child(name) for name in shown}
+        pandas = child("pandas")
+        merged = child("compact")
+        compacted = {name: child(name) for name in shown}
+        child("write_results")
+        heads = f"{'ms':>10s} {'CPU ms':>9s} {'peak GB':>8s}"
+        print(f"\n{'':40s} {'as parts':>29s}  {'compacted':>29s}\n{'':40s} {heads}  {heads}")
         for name, title in shown.items():
-            print(f"{title:18s} {as_parts[name]:9.0f} {compacted[name]:10.0f}")
-        print(f"best per cell by pandas from the same files {pandas_ms:.0f} ms, from result.json {results_ms:.0f} ms")
-        print(f"peak memory of all this {peak:.2f} GB")
+            line(title, as_parts[name], compacted[name])
+        line("best per cell, pandas.read_parquet", pandas)
+        line("best per cell, Ray's result.json", child("results"))
+        line(f"compaction of {merged['parts']:,} parts", merged)
 
 
 if __name__ == "__main__":

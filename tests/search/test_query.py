@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,113 @@ def test_columns_of_the_same_name_are_told_apart(store: Store) -> None:
 
 
 HOSTILE = [
+    "explain analyze copy (select 1) to '{file}'",
+    "explain copy trials to '{file}'",
+    "explain analyze insert into trials select * from trials",
+    "copy trials to 's3://bucket/trials.parquet'",
+    "copy (select 1) to '/dev/stdout'",
+    "copy (select 1) to program 'touch {file}'",
+    "attach 'https://127.0.0.1:1/other.db' as other",
+    "attach ':memory:' as other",
+    "install 'https://127.0.0.1:1/thing.duckdb_extension'",
+    "load '{file}'",
+    "update extensions",
+    "set file_search_path = '/etc'",
+    "set global memory_limit = '1TB'",
+    "pragma memory_limit = '1TB'",
+    "pragma database_list",
+    "set home_directory = '/etc'",
+    "reset all",
+    "create temp table t as select 1",
+    "create or replace view trials as select 1",
+    "create type mood as enum ('sad')",
+    "create schema s",
+    "truncate trials",
+    "merge into trials using metrics on true when matched then delete",
+    "comment on view trials is 'mine'",
+    "deallocate p",
+    "commit",
+    "rollback",
+    # Files, by every name that they go by.
+    "select * from read_text('/etc/passwd')",
+    "select * from '/etc/passwd'",
+    "from read_csv('/etc/passwd', header = false)",
+    "select * from read_text('file:///etc/passwd')",
+    "select * from read_text('../../../../../../etc/passwd')",
+    "select * from '../secret'",
+    "select * from '..'",
+    "select * from './*'",
+    "select * from '/etc/*.conf'",
+    "select * from '**/*.parquet'",
+    "select * from glob('../**')",
+    "select * from read_text(['{secret}', '/etc/passwd'])",
+    "select * from read_text(chr(47) || 'etc/passwd')",
+    "select * from read_text(e'\\x2fetc\\x2fpasswd')",
+    "select * from read_text($$/etc/passwd$$)",
+    "select * from 'http://127.0.0.1:1/trials.parquet'",
+    "select * from 'https://127.0.0.1:1/trials.csv'",
+    "select * from read_parquet('s3://bucket/*.parquet')",
+    "select * from 's3://bucket/trials.parquet'",
+    "select * from 'gs://bucket/trials.parquet'",
+    "select * from read_csv('hf://datasets/x/y.csv')",
+    "select * from read_duckdb('{secret}')",
+    "select * from sqlite_scan('{secret}', 't')",
+    "select * from postgres_scan('host=127.0.0.1', 'public', 't')",
+    "select * from iceberg_scan('{secret}')",
+    "select * from seq_scan('trials')",
+    "select * from duckdb_logs()",
+    "select * from duckdb_variables()",
+    "select * from force_checkpoint()",
+    "select * from pragma_database_list()",
+    # Comments that hide a statement, and names in disguise.
+    "/* select 1 */ copy (select 1) to '{file}'",
+    "-- select 1\ncopy (select 1) to '{file}'",
+    "select 1 /* ; */; copy (select 1) to '{file}'",
+    "select 1 -- the end\n; attach '{file}'",
+    "/* /* */ */ attach '{file}'",
+    "select 1; /* nothing */; attach '{file}'; --",
+    "select * from /**/ read_text /**/ ('{secret}')",
+    "select * from \"read_text\"('{secret}')",
+    "select * from READ_TEXT('{secret}')",
+    "select * from main.read_text('{secret}')",
+    "select * from system.main.read_text('{secret}')",
+    "select * from u&\"\\0072ead_text\"('{secret}')",
+    "copy\u00a0(select 1) to '{file}'",
+    "\u200bcopy (select 1) to '{file}'",
+    "\ufeffcopy (select 1) to '{file}'",
+    "\uff43opy (select 1) to '{file}'",
+    "select * from re\u0430d_text('{secret}')",
+    "select 1\x00; copy (select 1) to '{file}'",
+    # Queries inside queries, and every other place where a table may stand.
+    "with trials as (from read_text('{secret}')) select * from trials",
+    "with recursive r as (select 1 as a union all select 1 from read_text('{secret}')) from r",
+    "with a as materialized (from '{secret}') select * from a",
+    "with a as (with b as (copy (select 1) to '{file}') select 1) select * from a",
+    "select * from (select * from (select * from '{secret}'))",
+    "select (with x as (from '{secret}') select 1 from x)",
+    "values ((select content from read_text('{secret}')))",
+    'table "{secret}"',
+    "describe '{secret}'",
+    "describe select * from read_text('{secret}')",
+    "summarize '{secret}'",
+    "select * from (describe '{secret}')",
+    "select * from (summarize '{secret}')",
+    "pivot '{secret}' on a in (1) using count(*)",
+    "unpivot '{secret}' on a, b",
+    "select * from trials semi join '{secret}' using (trial)",
+    "select * from trials positional join '{secret}'",
+    "select * from trials natural join '{secret}'",
+    "select * from trials asof join '{secret}' on true",
+    "select * from trials where trial in (from '{secret}')",
+    "select * from trials order by (select 1 from '{secret}')",
+    "select * from trials limit (select 1 from '{secret}')",
+    "select * from trials qualify (select true from '{secret}')",
+    "select trial from trials group by all having exists (from '{secret}')",
+    "select count(*) filter (exists (from '{secret}')) from trials",
+    "select sum(1) over (order by (select 1 from '{secret}')) from trials",
+    "select case when true then (select 1 from '{secret}') end",
+    "select 1 except select 1 from '{secret}'",
+    "select 1 from range((select count(*) from read_text('{secret}')))",
     "explain select 1",
     "explain analyze select 1",
     "select 1; select 2",
@@ -250,7 +358,7 @@ def test_anything_but_a_select_over_the_views_is_refused_and_touches_nothing(
         run_query(store, sql.format(file=tmp_path / "file", secret=tmp_path / "secret"))
 
     assert sorted(os.listdir(tmp_path)) == before
-    assert "hidden-words" not in str(caught.value)
+    assert "hidden-words" not in str(caught.value) and "root:x" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert secret_frame.num_rows == 1
 
@@ -277,13 +385,18 @@ def test_the_engine_keeps_files_out_even_of_a_statement_that_was_not_checked(tmp
     with _engine("100MB") as engine:
         engine.register("trials", pa.table({"seed": [1]}))
         engine.execute("SET lock_configuration = true")
+        settings = "select name, value from duckdb_settings() where name <> 'search_path'"  # USE names its own memory
+        before = set(engine.execute(settings).fetchall())
         try:
             relation = engine.sql(sql.format(file=tmp_path / "file", secret=tmp_path / "secret"))
             said = repr(relation.fetchall()) if relation is not None else ""
         except duckdb.Error as error:
             said = str(error)
+        with suppress(duckdb.Error):
+            engine.execute("rollback")
+        assert set(engine.execute(settings).fetchall()) == before
 
-    assert "hidden-words" not in said
+    assert "hidden-words" not in said and "root:x" not in said
     assert os.listdir(tmp_path) == ["secret"]
     assert secret_frame.num_rows == 1
 
@@ -579,10 +692,12 @@ def test_a_table_too_wide_for_its_terminal_becomes_one_block_per_row(monkeypatch
     with open(terminal, "wb") as out:
         write_result(table, "table", out)
         out.flush()
-        shown = os.read(reader, 100_000).decode()
+        shown = b""
+        while not shown.replace(b"\r", b"").endswith(b"2 rows\n"):  # a terminal gives what it has, piece by piece
+            shown += os.read(reader, 100_000)
     os.close(reader)
 
-    lines = shown.replace("\r", "").split("\n")
+    lines = shown.decode().replace("\r", "").split("\n")
     assert all(len(line) <= 40 for line in lines)
     assert sum("column_7 " in line for line in lines) == 2
     assert any("column_7" in line and "107" in line for line in lines)

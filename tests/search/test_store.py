@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -371,27 +372,45 @@ def test_no_protocol_can_hold_a_test_score(store: Store) -> None:
         store.append("protocols", [measurement(1.0, split="test")])
 
 
-@pytest.mark.slow
-def test_all_rows_of_four_processes_that_write_at_once_arrive(store: Store) -> None:
-    code = """
+WRITER = """
 import sys
 from search.store import Store
 store, writer = Store(sys.argv[1]), int(sys.argv[2])
-for part in range(12):
-    store.append("metrics", [
-        {"sweep": f"s{writer}", "trial": "t", "attempt": 1, "epoch": 25 * part + row, "split": "valid", "metric": "m",
-         "value": 0.5, "gradient_evaluations": 1, "train_seconds": 1.0, "device_seconds": 1.0} for row in range(25)])
+for part in range(25):
+    row = {"sweep": f"s{writer}", "trial": f"t{part}", "attempt": 1, "split": "valid", "metric": "m",
+           "value": 0.5, "train_seconds": 1.0, "device_seconds": 1.0}
+    rows = [row | {"epoch": epoch, "gradient_evaluations": 10_000 * part + epoch} for epoch in range(10_000)]
+    for _ in range(2 if part == 7 else 1):  # a retry of a write that had arrived
+        store.append("metrics", rows)
 """
-    writers = [child(code, store.root, number) for number in range(4)]
+COMPACTOR = """
+import sys, time
+from search.store import Store
+while Store(sys.argv[1]).sweep_names() == []:
+    print(Store(sys.argv[1]).compact("metrics"), flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_rows_of_four_processes_arrive_once_while_a_fifth_compacts(store: Store) -> None:
+    writers = [child(WRITER, store.root, number) for number in range(4)]
+    compactor = child(COMPACTOR, store.root)
     seen = 0
     while any(each.poll() is None for each in writers):
-        rows = len(store.table("metrics"))
-        assert rows >= seen, "a reader must never see fewer rows than before"
-        seen = rows
+        (count,) = store.sql("select count(*) from metrics").iloc[0]
+        assert count >= seen, "a reader must never see fewer rows than before"
+        seen = count
+    store.append("sweeps", [sweep("the end")])
 
+    merged = [int(line) for line in compactor.communicate()[0].split()]
     assert [(each.wait(), each.communicate()[1]) for each in writers] == [(0, "")] * 4
-    keys = store.table("metrics").select(["sweep", "epoch"]).to_pylist()
-    assert sorted((row["sweep"], row["epoch"]) for row in keys) == [(f"s{w}", e) for w in range(4) for e in range(300)]
+    assert compactor.returncode == 0 and sum(merged) > 0
+    epochs = 10_000 * np.arange(25)[:, None] + np.arange(10_000)
+    for number in range(4):
+        found = store.table("metrics", f"s{number}")
+        assert found["gradient_evaluations"].to_numpy().tolist() == epochs.ravel().tolist()
+    assert len(store.table("metrics")) == 1_000_000
 
 
 def test_a_writer_killed_while_it_writes_leaves_nothing_that_readers_see(store: Store) -> None:
@@ -523,11 +542,12 @@ def test_a_part_whose_bytes_cannot_be_had_is_an_error(store: Store, monkeypatch:
     """What a network that fails looks like: nothing may be taken for damaged then."""
     store.append("metrics", [metric(1, 0.5)])
 
-    def fail(*anything: object) -> None:
+    damage(parts(store, "metrics")[0], "truncated")
+
+    def fail(name: str) -> bytes:
         raise OSError("the network is down")
 
-    monkeypatch.setattr(store, "_read_all", fail)
-    monkeypatch.setattr(store, "_damage", fail)
+    monkeypatch.setattr(store.place, "read", fail)
     with pytest.raises(StoreError, match="cannot be read: the network is down"):
         store.table("metrics")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from search import writer as writing
 from search.errors import StoreError
+from search.parts import Snapshot
 from search.schema import TABLES
 from search.store import Store
 from search.writer import ORDER, StoreWriter
@@ -98,7 +99,8 @@ def until(condition: Callable[[], object]) -> None:
 
 def names(store: Store) -> list[str]:
     """The names of all stored parameters, a row that stands twice twice."""
-    return sorted(store._rows("params", None)["name"].to_pylist())
+    snapshot = Snapshot(store.place)
+    return sorted(snapshot.rows("params", ["name"], None, snapshot.pieces("params", None))["name"].to_pylist())
 
 
 def test_every_table_has_its_place_in_the_order() -> None:
@@ -198,7 +200,7 @@ def test_rows_and_actions_that_come_while_a_write_fails_are_kept_behind_the_othe
         with pytest.raises(StoreError):
             writer.flush()
     writer.flush()
-    assert store._rows("params", None)["name"].to_pylist() == ["p1", "p2"] and seen == [1, 2]
+    assert store.table("params")["name"].to_pylist() == ["p1", "p2"] and seen == [1, 2]
 
 
 @pytest.mark.usefixtures("hasty")
