@@ -29,11 +29,21 @@
     return changed;
   }
 
+  // Sets what plotly calls "annotations[0].bgcolor" before it draws; to change it afterwards would draw twice.
+  function put(layout, path, value) {
+    const steps = path.replace(/\[(\d+)\]/g, ".$1").split(".");
+    const last = steps.pop();
+    steps.reduce((part, step) => (part[step] ??= {}), layout)[last] = value;
+  }
+
   function draw(plot) {
-    const figure = JSON.parse(document.getElementById(`${plot.id}-data`).textContent);
-    return Plotly.newPlot(plot, figure.data, figure.layout, settings)
-      .then(() => Plotly.relayout(plot, themed(figure.layout)))
-      .then(() => { plot.dataset.drawn = "yes"; });
+    if (plot.dataset.drawn) return;
+    plot.dataset.drawn = "begun";
+    waiting.delete(plot);
+    seen.unobserve(plot);
+    const { data, layout } = JSON.parse(document.getElementById(`${plot.id}-data`).textContent);
+    for (const [path, value] of Object.entries(themed(layout))) put(layout, path, value);
+    Plotly.newPlot(plot, data, layout, settings).then(() => { plot.dataset.drawn = "yes"; });
   }
 
   function repaint() {
@@ -42,8 +52,23 @@
     }
   }
 
-  window.addEventListener("beforeprint", () => { printing = true; repaint(); });
+  // What comes near the window is drawn at once, all else whenever the page is idle, one figure at a time.
+  const waiting = new Set(plots);
+  const seen = new IntersectionObserver(
+    (entries) => { entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)); },
+    { rootMargin: "300px" },
+  );
+  const idle = window.requestIdleCallback || ((next) => setTimeout(next, 50));
+  function drawNext() {
+    const [plot] = waiting;
+    if (!plot) return;
+    draw(plot);
+    idle(drawNext);
+  }
+
+  window.addEventListener("beforeprint", () => { printing = true; waiting.forEach(draw); repaint(); });
   window.addEventListener("afterprint", () => { printing = false; repaint(); });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  plots.reduce((before, plot) => before.then(() => draw(plot)), Promise.resolve());
+  plots.forEach((plot) => seen.observe(plot));
+  idle(drawNext);
 })();
