@@ -34,7 +34,7 @@ def write_index(store: Readable, folder: str | Path) -> Path:
         title="Sweeps",
         table=table,
         summary=_summary(sweeps),
-        missing=f"{wording.plural(missing, 'sweep')} without a report below this page's folder" if missing else "",
+        missing=f"Of {wording.plural(missing, 'sweep')} no report lies below this page's folder." if missing else "",
         written=wording.moment(datetime.now(UTC)),
         version=version(),
     )

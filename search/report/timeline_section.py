@@ -82,10 +82,9 @@ def _events_table(frames: SweepFrames) -> Table:
 def _panels(frames: SweepFrames, rows: pd.DataFrame) -> Panels:
     legend = [look for ending, look in _LOOKS.items() if (rows["status"] == ending).any()]
     events = [_EVENTS] if len(frames.events) else []
-    caption = (
-        "Bars are attempts, crossed at their end where they failed or diverged, ringed where they were lost. Triangles "
-        "and lines mark what happened to the sweep."
-    )
+    caption = "Bars are attempts, crossed at their end where they failed or diverged, ringed where they were lost."
+    if events:
+        caption += " Triangles and lines mark what happened to the sweep."
     return Panels("timeline-attempts", "Attempts over time", caption, [_chart(frames, rows)], [*legend, *events])
 
 

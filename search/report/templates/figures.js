@@ -37,9 +37,7 @@
   }
 
   function draw(plot) {
-    if (plot.dataset.drawn) return;
-    plot.dataset.drawn = "begun";
-    waiting.delete(plot);
+    if (!waiting.delete(plot)) return;
     seen.unobserve(plot);
     const { data, layout } = JSON.parse(document.getElementById(`${plot.id}-data`).textContent);
     for (const [path, value] of Object.entries(themed(layout))) put(layout, path, value);
