@@ -170,6 +170,23 @@ def test_what_was_not_drawn_yet_is_drawn_before_it_is_printed(browser: Any, larg
     assert all(traces(browser))
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_figures_are_as_wide_as_a_sheet_in_print_and_as_the_page_afterwards(
+    browser: Any, folder: Path, size: tuple[int, int]
+) -> None:
+    show(browser, folder / "report.html", size)
+    widths = "return [...document.querySelectorAll('.plot')].map(p => [p.querySelector('.main-svg').clientWidth, "
+    before = browser.execute_script(f"{widths} p.clientWidth])")
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    in_print = browser.execute_script(f"{widths} 0])")
+    assert {width for width, _ in in_print} == {225, 340, 700}
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    end = time.monotonic() + 30
+    while browser.execute_script(f"{widths} p.clientWidth])") != before:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_the_index_leads_to_a_report_and_stays_within_a_phone(browser: Any, full_sweep: Any, tmp_path: Path) -> None:
     write_report(full_sweep.store, full_sweep.name, tmp_path / full_sweep.name)
     page = write_index(full_sweep.store, tmp_path)
