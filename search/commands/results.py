@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from search.comparison import Cost
     from search.report.frames import SweepFrames
 
+REPORTS = "reports"
+"""The folder in which reports lie, one folder per sweep, where the command names none."""
+
 FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet")
 
 
@@ -149,15 +152,23 @@ _BEST_FORMATS = {"table": _best_table, "json": _best_json, "yaml": _best_yaml}
 
 def report(
     sweep: SweepArgument = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder. Default: reports/SWEEP.")] = None,
+    index: Annotated[bool, typer.Option("--index", help="Write a page over all sweeps of the store instead.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder. Default: reports/SWEEP; of the index: reports.")
+    ] = None,
     store: StoreOption = None,
 ) -> int:
-    """Write the sweep's HTML report, best.yaml and report.md."""
-    from search.report import write_report
+    """Write the sweep's HTML report, best.yaml and report.md; or with --index a page that leads to all reports."""
+    from search.report import write_index, write_report
 
+    if index and sweep is not None:
+        raise SearchError(f"report takes a sweep or --index, but got both {sweep!r} and --index")
     results = open_store(store)
+    if index:
+        print(f"Index of the sweeps: {write_index(results, output or Path(REPORTS))}")
+        return 0
     name = results.resolve(sweep)
-    page = write_report(results, name, output or Path("reports") / name)
+    page = write_report(results, name, output or Path(REPORTS) / name)
     print(f"Report of {name}: {page}")
     return 0
 
@@ -180,7 +191,7 @@ def compare(
     names = [results.resolve(name) for name in sweeps] if sweeps else [results.resolve(None)]
     comparison = make_comparison(results, names, arms or (), cost=_cost(cost))
     print_comparison(comparison, console())
-    page = write_comparison(comparison, output or Path("reports") / "-".join(names))
+    page = write_comparison(comparison, output or Path(REPORTS) / "-".join(names))
     print(f"Comparison: {page}, every number as CSV in {page.parent / 'comparison'}")
     return 0
 
@@ -209,6 +220,6 @@ def convergence(
     names = [results.resolve(name) for name in sweeps] if sweeps else [results.resolve(None)]
     found = make_convergence(results, names, arms or ())
     print_convergence(found, console())
-    page = write_convergence(found, output or Path("reports") / "-".join(names))
+    page = write_convergence(found, output or Path(REPORTS) / "-".join(names))
     print(f"Convergence: {page}")
     return 0

@@ -44,7 +44,12 @@ def best_configurations(frames: SweepFrames) -> pd.DataFrame:
     config_json; candidates (configurations it was chosen from), evaluated (trials of the cell), and what the whole cell
     cost: gradient_evaluations, device_seconds.
     """
-    rows = [_cell_row(frames, str(cell), trials) for cell, trials in frames.trials.groupby("cell", sort=True)]
+    scored = dict(iter(frames.scored.groupby("cell")))
+    nothing = frames.scored.head(0)
+    rows = [
+        _cell_row(frames, str(cell), trials, scored.get(cell, nothing))
+        for cell, trials in frames.trials.groupby("cell", sort=True)
+    ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
@@ -54,7 +59,7 @@ _COLUMNS = [
 ]
 
 
-def _cell_row(frames: SweepFrames, cell: str, trials: pd.DataFrame) -> dict[str, object]:
+def _cell_row(frames: SweepFrames, cell: str, trials: pd.DataFrame, scored: pd.DataFrame) -> dict[str, object]:
     first = trials.iloc[0]
     row: dict[str, object] = {
         "cell": cell,
@@ -65,11 +70,11 @@ def _cell_row(frames: SweepFrames, cell: str, trials: pd.DataFrame) -> dict[str,
         "device_seconds": float(trials["device_seconds"].astype(float).sum()),
         "score": math.nan,
     }
-    ranking = rank_configurations(frames, frames.scored[frames.scored["cell"] == cell])
+    ranking = rank_configurations(frames, scored)
     if ranking.empty:
         return row
     best = ranking.iloc[0]
-    members = frames.scored[frames.scored["trial"].isin(best["trials"])]
+    members = scored[scored["trial"].isin(best["trials"])]
     chosen = members.iloc[0]
     return {
         **row,

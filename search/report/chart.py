@@ -3,6 +3,7 @@
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import plotly.graph_objects as go
 
@@ -19,12 +20,13 @@ _SWATCHES = {"solid": "none", "dash": "6 3", "dot": "2 3", "dashdot": "6 2 2 2"}
 
 @dataclass(frozen=True)
 class Series:
-    """How one group of lines looks, for the lines themselves and for the legend."""
+    """How one group of lines or marks looks, for themselves and for the legend."""
 
     name: str
     colour: str
     dash: str = "solid"
     width: float = 2.0
+    mark: Literal["line", "dot", "ring", "bar"] = "line"
 
     @property
     def swatch(self) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import pandas as pd
@@ -34,6 +35,8 @@ class SweepFrames:
         params: tuned parameters only, one row per trial and name, with the value in `value`.
         curves: the goal metric on the validation split, one row per trial and epoch.
         confirmations: retrainings on fresh seeds; the only place in which a test score can stand.
+        attempts: one row per attempt of a trial, those before its last one among them.
+        events: starts, resumes, warnings and ends of the sweep's drivers, oldest first.
         protocols: what robustness, generalisation and landscape protocols measured, on validation and training data.
     """
 
@@ -47,27 +50,42 @@ class SweepFrames:
     curves: pd.DataFrame
     confirmations: pd.DataFrame
     protocols: pd.DataFrame
+    attempts: pd.DataFrame
+    events: pd.DataFrame
 
     @property
     def better_is_larger(self) -> bool:
         """Whether the goal is to maximise."""
         return self.mode == "max"
 
-    @property
+    @cached_property
     def data_sets(self) -> list[str]:
         """The data sets that have trials, in the order of the sweep file."""
         present = sorted({str(name) for name in self.trials["dataset"]})
         return sorted(present, key=[*map(str, self.spec["data"]["names"]), *present].index)
 
-    @property
+    @cached_property
     def arms(self) -> list[str]:
         """The arms that have trials, plain descent first."""
         return sorted({str(arm) for arm in self.trials["arm"]}, key=lambda arm: (not arm.startswith(BASE_ARM), arm))
 
-    @property
+    @cached_property
     def scored(self) -> pd.DataFrame:
         """The finished trials that were validated: the only candidates for the best."""
         return self.trials[(self.trials["status"] == "finished") & self.trials["score"].notna()]
+
+    @cached_property
+    def tasks(self) -> list[tuple[str, str]]:
+        """The pairs of data set and model that have trials, in the order of the sweep file and of the alphabet."""
+        present = set(zip(self.trials["dataset"], self.trials["model"], strict=True))
+        models = sorted({str(model) for _, model in present})
+        return [(dataset, model) for dataset in self.data_sets for model in models if (dataset, model) in present]
+
+    @staticmethod
+    def of_task(rows: pd.DataFrame, task: tuple[str, str]) -> pd.DataFrame:
+        """Return the rows of one pair of data set and model."""
+        dataset, model = task
+        return rows[(rows["dataset"] == dataset) & (rows["model"] == model)]
 
     def ranked(self, trials: pd.DataFrame) -> pd.DataFrame:
         """Return trials with a score, best first; of equals the one that started earlier."""
@@ -84,20 +102,40 @@ def read_frames(store: Readable, sweep: str) -> SweepFrames:
     sweeps = store.frame("sweeps", sweep).sort_values("started", kind="stable").reset_index(drop=True)
     if sweeps.empty:
         raise StoreError(f"sweep {sweep!r} must have been started to be reported, but the store holds no start of it")
-    spec = json.loads(sweeps["spec_json"].iloc[0])
-    metric, mode = str(spec["goal"]["metric"]), str(spec["goal"]["mode"])
+    spec, metric, mode = _goal(sweeps)
     return SweepFrames(
         name=sweep,
         spec=spec,
         metric=metric,
-        mode="min" if mode == "min" else "max",
+        mode=mode,
         sweeps=sweeps,
         trials=_trials(store.frame("trials", sweep)),
         params=_params(store.frame("params", sweep)),
         curves=_curves(store.frame("metrics", sweep), metric),
         confirmations=store.frame("confirmations", sweep),
         protocols=store.frame("protocols", sweep),
+        attempts=store.frame("trials_all", sweep),
+        events=store.frame("events", sweep).sort_values("at", kind="stable").reset_index(drop=True),
     )
+
+
+def outlines(store: Readable) -> list[SweepFrames]:
+    """Return the sweeps and trials of every sweep of the store, the last started first; all other frames are empty."""
+    starts, trials = store.frame("sweeps"), store.frame("trials")
+    nothing = pd.DataFrame()
+    found = []
+    for name, sweeps in starts.sort_values("started", kind="stable").groupby("sweep", sort=False):
+        spec, metric, mode = _goal(sweeps)
+        mine = _trials(trials[trials["sweep"] == name])
+        others = (nothing,) * 6
+        found.append(SweepFrames(str(name), spec, metric, mode, sweeps.reset_index(drop=True), mine, *others))
+    return found[::-1]
+
+
+def _goal(sweeps: pd.DataFrame) -> tuple[Mapping[str, Any], str, Mode]:
+    """The specification at the first start, the goal metric and its direction."""
+    spec = json.loads(sweeps["spec_json"].iloc[0])
+    return spec, str(spec["goal"]["metric"]), "min" if str(spec["goal"]["mode"]) == "min" else "max"
 
 
 def _trials(trials: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,9 @@ import pandas as pd
 from search import wording
 from search.report.frames import SweepFrames
 from search.report.tables import Column, Table
+from search.report.timeline import machine
+
+MACHINES_NAMED = 8
 
 _SPLITS = {
     "given": "as given in the data set's files (x_label)",
@@ -29,16 +32,20 @@ def protocol(frames: SweepFrames) -> list[tuple[str, str]]:
     data, train = frames.spec["data"], frames.spec["train"]
     split = str(data.get("split", "given"))
     seed = f", seed {data.get('split_seed')}" if split == "random" else ""
-    name, _, cutoff = frames.metric.partition("@")
     goal = "larger is better" if frames.better_is_larger else "smaller is better"
     return [
         (
             "Goal",
             f"{frames.metric} on the validation split, {goal}; no trial of a sweep ever loads the test split",
         ),
-        (f"{name}@K, K = {cutoff}", f"{_METRICS.get(name, 'as stored')}; the mean over users"),
+        *_formulas(frames),
         ("Split", f"{_SPLITS.get(split, split)}{seed}"),
         ("Ranking", "all items, scored with the current weights; no sampled negatives"),
+        (
+            "Filters",
+            "none beside the data set's own: no user and no item is dropped for having few interactions; only rows of "
+            "the evaluated split whose user has none in training are left out",
+        ),
         ("Masked items", "the user's training items; when testing, validation items are not masked"),
         ("Users", "those with at least one interaction in the evaluated split and one in training"),
         ("Precision", "full precision in the store and for every decision; rounded here for display only"),
@@ -47,6 +54,14 @@ def protocol(frames: SweepFrames) -> list[tuple[str, str]]:
         ("Training", _training(train)),
         ("Search", _search(frames)),
     ]
+
+
+def _formulas(frames: SweepFrames) -> list[tuple[str, str]]:
+    """The goal metric's formula, then those of the other metrics that the store has."""
+    goal, _, cutoff = frames.metric.partition("@")
+    others = [(f"{name}@K, in the store", formula) for name, formula in _METRICS.items() if name != goal]
+    formulas = [(f"{goal}@K, K = {cutoff}", _METRICS.get(goal, "as stored")), *others]
+    return [(name, f"{formula}; the mean over users") for name, formula in formulas]
 
 
 def _training(train: dict[str, object]) -> str:
@@ -76,12 +91,14 @@ def provenance(frames: SweepFrames) -> list[tuple[str, str]]:
     return [
         ("Started", "; resumed ".join(starts)),
         ("Specification digest", str(last["digest"])),
+        ("Code digest", _distinct(frames.sweeps["code_digest"])),
         ("Code", "; ".join(dict.fromkeys(_commit(row) for _, row in frames.sweeps.iterrows()))),
         (
             "Versions",
             ", ".join(f"{name} {version}" for name, version in _mapping(last["versions_json"]).items()) or "?",
         ),
         ("Driver's machine", _distinct(frames.sweeps["host"])),
+        ("Training machines", _machines(frames)),
         ("Devices", _distinct(frames.trials["device"])),
         ("Data digests", _distinct(frames.trials["dataset"] + ": " + frames.trials["data_digest"])),
     ]
@@ -109,6 +126,14 @@ def _mapping(text: object) -> dict[str, object]:
         return {}
     value = json.loads(str(text))
     return value if isinstance(value, dict) else {}
+
+
+def _machines(frames: SweepFrames) -> str:
+    """The machines of the trials' workers; with many of them how many there are."""
+    known = sorted({machine(worker) for worker in frames.attempts["worker"].dropna()})
+    if len(known) > MACHINES_NAMED:
+        return f"{', '.join(known[:MACHINES_NAMED])} and {len(known) - MACHINES_NAMED} more"
+    return ", ".join(known) or "not recorded"
 
 
 def _distinct(values: pd.Series) -> str:

@@ -11,6 +11,7 @@ import yaml
 from search import wording
 from search.report.best import RULE, best_configurations, best_of_data_sets, best_sweep
 from search.report.confirmed import judge
+from search.report.exploration import exploration_sections
 from search.report.figures import curve_charts, history_charts
 from search.report.frames import Readable, SweepFrames, read_frames
 from search.report.page import render_markdown, render_page, version, write_atomically
@@ -39,19 +40,26 @@ def write_report(store: Readable, sweep: str, folder: str | Path) -> Path:
     files = best_files(frames, best)
     for name, content in files.items():
         write_atomically(target / name, content)
-    convergence, measured = convergence_sections(frames), protocol_sections(frames)
-    shown = {**_shown(frames, best, list(files)), "convergence": convergence, "measured": measured}
+    convergence, explored, measured = (
+        convergence_sections(frames),
+        exploration_sections(frames, best),
+        protocol_sections(frames),
+    )
+    shown = {
+        **_shown(frames, best, list(files)),
+        **{"convergence": convergence, "explored": explored, "measured": measured},
+    }
     charts = {"history": history_charts(frames), "curves": curve_charts(frames), "parallel": parallel_charts(frames)}
     every = [
         *(chart for part in charts.values() for chart in part),
-        *(chart for section in (*convergence, *measured) for chart in section.charts),
+        *(chart for section in (*convergence, *explored, *measured) for chart in section.charts),
     ]
     write_atomically(target / "report.md", render_markdown("report.md.j2", **shown))
     page = render_page(
         "sweep.html.j2",
         every,
         title=f"{sweep}: best configurations",
-        sections=_sections({**shown, **charts}, measured),
+        sections=_sections({**shown, **charts}, explored, measured),
         parallel_left_out=families_left_out(frames),
         **charts,
         **shown,
@@ -105,8 +113,10 @@ def _candidates(best: pd.DataFrame) -> str:
     return f"{wording.plural(candidates, 'candidate')} in {cells}, from {wording.plural(trials, 'trial')}."
 
 
-def _sections(shown: Mapping[str, object], measured: Sequence[Section]) -> list[tuple[str, str]]:
-    headings = {**_HEADINGS, **{section.identity: section.heading for section in measured}, **_LAST_HEADINGS}
+def _sections(
+    shown: Mapping[str, object], explored: Sequence[Section], measured: Sequence[Section]
+) -> list[tuple[str, str]]:
+    headings = {**_HEADINGS, **_named(explored), **_OUTCOMES, **_named(measured), **_LAST_HEADINGS}
     optional = {
         "history": shown["history"],
         "curves": shown["curves"],
@@ -118,6 +128,10 @@ def _sections(shown: Mapping[str, object], measured: Sequence[Section]) -> list[
     return [(key, heading) for key, heading in headings.items() if key not in optional or optional[key]]
 
 
+def _named(sections: Sequence[Section]) -> dict[str, str]:
+    return {section.identity: section.heading for section in sections}
+
+
 _HEADINGS = {
     "best": "Best configurations",
     "rule": "Selection rule",
@@ -125,6 +139,8 @@ _HEADINGS = {
     "curves": "Learning curves",
     "convergence": "Convergence",
     "parameters": "Tuned parameters",
+}
+_OUTCOMES = {
     "endings": "Failures",
     "confirmations": "Confirmations",
 }

@@ -1,8 +1,8 @@
 """The tables of a sweep's report, as text that is ready to be escaped and set."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
@@ -14,7 +14,7 @@ from search.report.frames import SweepFrames
 
 ERRORS_SHOWN = 50
 
-_ENDINGS = ("finished", "pruned", "stopped", "diverged", "failed", "lost", "running")
+ENDINGS = ("finished", "pruned", "stopped", "diverged", "failed", "lost", "running")
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain text; `marked` are the rows to stand out, `caption` says what it is."""
+    """A table of plain text; `caption` says what it is.
+
+    Attributes:
+        rows: the first cell of each names what the row is about.
+        marked: rows to stand out.
+        links: for rows whose name leads somewhere, the address, already quoted as one.
+    """
 
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     marked: frozenset[int] = frozenset()
+    links: Mapping[int, str] = field(default_factory=dict)
 
 
 def best_table(frames: SweepFrames, best: pd.DataFrame) -> Table:
@@ -83,7 +90,7 @@ def seed_spread(row: pd.Series) -> str:
 
 def endings_table(frames: SweepFrames) -> Table:
     """Return how the trials of each cell ended, with what those that yielded nothing cost."""
-    present = [ending for ending in _ENDINGS if (frames.trials["status"] == ending).any()]
+    present = [ending for ending in ENDINGS if (frames.trials["status"] == ending).any()]
     columns = [Column("cell"), *(Column(each, "number") for each in present)]
     columns += [Column("not validated", "number"), Column("gradient\u00a0evaluations without\u00a0candidate", "number")]
     rows = []

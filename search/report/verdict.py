@@ -10,8 +10,7 @@ from search import wording
 from search.arms import BASE_ARM
 from search.report.best import best_of_data_sets, rank_configurations
 from search.report.frames import SweepFrames
-
-_ENDINGS = ("finished", "pruned", "stopped", "diverged", "failed", "lost", "running")
+from search.report.tables import ENDINGS
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def _searched(frames: SweepFrames, best: pd.DataFrame) -> str:
     if trials.empty:
         return f"The sweep {frames.name} has started, but none of its trials has."
     counts = trials["status"].value_counts()
-    endings = wording.listing([f"{counts[each]} {each}" for each in _ENDINGS if each in counts])
+    endings = wording.listing([f"{wording.count(counts[each])} {each}" for each in ENDINGS if each in counts])
     passes = wording.count(best["gradient_evaluations"].sum())
     time = wording.duration(best["device_seconds"].sum())
     return (

@@ -91,7 +91,9 @@ def test_the_page_holds_every_section_in_order(full_folder: Path) -> None:
     page = Page(full_folder / "report.html")
     headings = re.findall(r'<h2 id="(\w+)">', page.source)
     assert headings[:6] == ["best", "rule", "history", "curves", "convergence", "parameters"]
-    assert headings[6:] == ["endings", "confirmations", "protocol", "provenance"]
+    assert headings[6:10] == ["slices", "importances", "pareto", "timeline"]
+    assert headings[10:] == ["endings", "confirmations", "protocol", "provenance"]
+    assert re.findall(r'<a href="#(\w+)">', page.source) == headings
     for text in (
         "bsam_plus",
         "180 candidates in 10 cells, from 222 trials",
