@@ -6,12 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float32, Float64, Int64
-from pyarrow import csv
 
 from trainables.data.features import SUFFIX
-from trainables.data.interactions import ITEM, LABEL, TIME, USER
+from trainables.data.interactions import ITEM, LABEL, TIME, USER, write_interactions
 from trainables.data.splits import random_split
 from trainables.errors import ConfigError, DataError
 
@@ -126,10 +124,7 @@ def write_folder(folder: Path, data: SyntheticData) -> None:
     for modality, array in data.features.items():
         np.save(folder / f"{modality}{SUFFIX}", array)
     columns = {USER: data.users, ITEM: data.items, TIME: data.times, LABEL: data.labels}
-    with (folder / f"{folder.name}.inter").open("wb") as file:
-        # By hand, because Arrow puts column names in quotes.
-        file.write(("\t".join(columns) + "\n").encode())
-        csv.write_csv(pa.table(columns), file, csv.WriteOptions(include_header=False, delimiter="\t"))
+    write_interactions(folder / f"{folder.name}.inter", columns)
 
 
 def _draw_pairs(
