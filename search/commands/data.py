@@ -1,4 +1,4 @@
-"""The commands `data check`, `data describe` and `data synthesize`."""
+"""The commands `data check`, `data describe`, `data prepare ...` and `data synthesize`."""
 
 import json
 import sys
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from search.commands import prepare
 from search.errors import SearchError
 from spaces.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from trainables.data.config import DataConfig
 
-app = typer.Typer(help="Check and describe data sets, or make synthetic ones.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check and describe data sets, prepare published ones, or make synthetic ones.", no_args_is_help=True
+)
+app.add_typer(prepare.app, name="prepare")
 
 Name = Annotated[str, typer.Argument(help="Folder of the data set below the root, or synthetic.")]
 Root = Annotated[str | None, typer.Option(help="Folder that holds the data sets' folders.")]
