@@ -45,7 +45,7 @@ class Skipped:
         reasons = [
             f"{reason} ({count}, first in line {self._first[reason][0]})" for reason, count in self._counts.items()
         ]
-        return "; ".join(reasons)
+        return "; ".join(reasons) or "it has none"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -75,7 +75,7 @@ def open_packed(path: Path) -> io.BufferedReader:
     with path.open("rb") as file:
         packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     # A buffer of our own, because each line out of a GzipFile passes through Python code.
-    raw = cast(io.RawIOBase, gzip.open(path, "rb")) if packed else io.FileIO(path)
+    raw = cast(io.RawIOBase, gzip.GzipFile(path)) if packed else io.FileIO(path)
     return io.BufferedReader(raw, _BUFFER_BYTES)
 
 
