@@ -49,7 +49,9 @@ def describe(name: Name, root: Root = None, modalities: Modalities = None) -> in
 @app.command()
 def synthesize(
     folder: Annotated[Path, typer.Argument(help="New folder; its name is the data set's name.")],
-    like: Annotated[str, typer.Option(help="Size: synthetic, lfm2k or baby (Amazon Baby's).")] = "synthetic",
+    like: Annotated[
+        str, typer.Option(help="Size: synthetic, lfm2k, or of Amazon: baby, sports, clothing, pet, office.")
+    ] = "synthetic",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 999,
 ) -> int:
     """Make a synthetic data set in MMRec's format: interactions and features from shared latent factors."""
