@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from search.commands import prepare
 from search.errors import SearchError
+from search.wording import plural
 from spaces.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ def synthesize(
         str, typer.Option(help="Size: synthetic, lfm2k, or of Amazon: baby, sports, clothing, pet, office.")
     ] = "synthetic",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 999,
+    users: Annotated[int | None, typer.Option(min=1, help="Users, instead of those of --like.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Items, instead of those of --like.")] = None,
+    interactions: Annotated[int | None, typer.Option(min=1, help="Pairs of both, instead of those of --like.")] = None,
+    image_width: Annotated[int | None, typer.Option(min=1, help="Columns of the image features.")] = None,
+    text_width: Annotated[int | None, typer.Option(min=1, help="Columns of the text features.")] = None,
 ) -> int:
     """Make a synthetic data set in MMRec's format: interactions and features from shared latent factors."""
     from trainables.data.synthetic import RECIPES, write_folder
@@ -60,8 +67,19 @@ def synthesize(
 
     if like not in RECIPES:
         raise SearchError(f"--like must be one of {', '.join(RECIPES)}, but got {like!r}{did_you_mean(like, RECIPES)}")
-    write_folder(folder, generate(RECIPES[like], seed))
-    print(f"{folder}: a data set of the size of {like}")
+    recipe = RECIPES[like]
+    sizes = {"num_users": users, "num_items": items, "num_interactions": interactions}
+    widths = {"image": image_width, "text": text_width}
+    recipe = replace(
+        recipe,
+        **{key: size for key, size in sizes.items() if size},
+        widths={**recipe.widths, **{modality: width for modality, width in widths.items() if width}},
+    )
+    write_folder(folder, generate(recipe, seed))
+    print(
+        f"{folder}: a data set of {plural(recipe.num_users, 'user')}, {plural(recipe.num_items, 'item')} and "
+        f"{plural(recipe.num_interactions, 'interaction')}"
+    )
     return 0
 
 

@@ -108,3 +108,14 @@ def test_what_cannot_be_prepared_is_one_sentence(
     assert run([*command, *more]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
+
+
+def test_synthetic_data_can_have_sizes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--users", "30", "--items", "20", "--interactions", "290", "--image-width", "7"]
+    assert run(["data", "synthesize", str(tmp_path / "mine"), *sizes]) == 0
+    capsys.readouterr()
+    assert run(["data", "describe", "mine", "--root", str(tmp_path)]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert (described["users"], described["items"], described["interactions"]["total"]) == (30, 20, 290)
+    assert {name: each["width"] for name, each in described["modalities"].items()} == {"image": 7, "text": 32}
+    assert run(["data", "synthesize", str(tmp_path / "other"), "--users", "9999"]) == 2
