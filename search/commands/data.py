@@ -1,19 +1,25 @@
-"""The commands `data check`, `data describe` and `data synthesize`."""
+"""The commands `data check`, `data describe`, `data prepare ...` and `data synthesize`."""
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from search.commands import prepare
 from search.errors import SearchError
+from search.wording import plural
 from spaces.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from trainables.data.config import DataConfig
 
-app = typer.Typer(help="Check and describe data sets, or make synthetic ones.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check and describe data sets, prepare published ones, or make synthetic ones.", no_args_is_help=True
+)
+app.add_typer(prepare.app, name="prepare")
 
 Name = Annotated[str, typer.Argument(help="Folder of the data set below the root, or synthetic.")]
 Root = Annotated[str | None, typer.Option(help="Folder that holds the data sets' folders.")]
@@ -45,8 +51,15 @@ def describe(name: Name, root: Root = None, modalities: Modalities = None) -> in
 @app.command()
 def synthesize(
     folder: Annotated[Path, typer.Argument(help="New folder; its name is the data set's name.")],
-    like: Annotated[str, typer.Option(help="Size: synthetic, lfm2k or baby (Amazon Baby's).")] = "synthetic",
+    like: Annotated[
+        str, typer.Option(help="Size: synthetic, lfm2k, or of Amazon: baby, sports, clothing, pet, office.")
+    ] = "synthetic",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 999,
+    users: Annotated[int | None, typer.Option(min=1, help="Users, instead of those of --like.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Items, instead of those of --like.")] = None,
+    interactions: Annotated[int | None, typer.Option(min=1, help="Pairs of both, instead of those of --like.")] = None,
+    image_width: Annotated[int | None, typer.Option(min=1, help="Columns of the image features.")] = None,
+    text_width: Annotated[int | None, typer.Option(min=1, help="Columns of the text features.")] = None,
 ) -> int:
     """Make a synthetic data set in MMRec's format: interactions and features from shared latent factors."""
     from trainables.data.synthetic import RECIPES, write_folder
@@ -54,8 +67,19 @@ def synthesize(
 
     if like not in RECIPES:
         raise SearchError(f"--like must be one of {', '.join(RECIPES)}, but got {like!r}{did_you_mean(like, RECIPES)}")
-    write_folder(folder, generate(RECIPES[like], seed))
-    print(f"{folder}: a data set of the size of {like}")
+    recipe = RECIPES[like]
+    sizes = {"num_users": users, "num_items": items, "num_interactions": interactions}
+    widths = {"image": image_width, "text": text_width}
+    recipe = replace(
+        recipe,
+        **{key: size for key, size in sizes.items() if size},
+        widths={**recipe.widths, **{modality: width for modality, width in widths.items() if width}},
+    )
+    write_folder(folder, generate(recipe, seed))
+    print(
+        f"{folder}: a data set of {plural(recipe.num_users, 'user')}, {plural(recipe.num_items, 'item')} and "
+        f"{plural(recipe.num_interactions, 'interaction')}"
+    )
     return 0
 
 

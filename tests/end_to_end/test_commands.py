@@ -46,3 +46,76 @@ def test_synthetic_data_can_be_made_checked_and_described(tmp_path: Path, capsys
     assert described["users"] == 1200 and list(described["modalities"]) == ["text"]
     assert run(["data", "check", "mine", "--root", str(tmp_path), "--modalities", "txt"]) == 2
     assert "did you mean 'text'" in capsys.readouterr().err
+
+
+def test_published_files_can_be_prepared_checked_and_prepared_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviews = [
+        {"reviewerID": f"A{user}", "asin": f"B{item}", "overall": 5.0, "unixReviewTime": user + item}
+        for user in range(8)
+        for item in range(8)
+    ]
+    lines = [*map(json.dumps, reviews), "broken", json.dumps(reviews[0])]
+    (tmp_path / "reviews.json").write_text("\n".join(lines))
+    command = [
+        "data",
+        "prepare",
+        "amazon",
+        "--reviews",
+        str(tmp_path / "reviews.json"),
+        "--out",
+        str(tmp_path / "baby"),
+    ]
+    assert run(command) == 0
+    said = capsys.readouterr().out
+    assert "1 line of the interactions left out: no JSON object (line 65)." in said
+    assert "1 interaction left out: of a user and item that an earlier one has." in said
+    assert all(f"{published:,}" in said for published in (19_445, 7_050, 160_792))
+    assert "-19,437" in said and "nothing was done" not in said
+    assert run(["data", "check", "baby", "--root", str(tmp_path)]) == 0
+    assert run(command) == 0
+    assert "is already what these files and settings give; nothing was done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--split", "half"], "--split: Input should be 'random', 'leave_one_out' or 'global_time', but got 'half'"),
+        (["--like", "babi"], "--like must be one of baby, sports, clothing, pet, office, but got 'babi'; did you mean"),
+        (["--images", "none.b"], "none.b must be a file or a folder, but does not exist"),
+        (
+            ["--core", "9"],
+            "must hold users and items with at least 9 interactions each (--core), but of 4 interactions",
+        ),
+        (["--image-weights", "w.pt", "--images", "."], "--image-weights must be a .safetensors file, but is w.pt"),
+    ],
+)
+def test_what_cannot_be_prepared_is_one_sentence(
+    more: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviews = [{"reviewerID": f"A{place}", "asin": "B", "overall": 5, "unixReviewTime": 1} for place in range(4)]
+    (tmp_path / "reviews.json").write_text("\n".join(map(json.dumps, reviews)))
+    command = [
+        "data",
+        "prepare",
+        "amazon",
+        "--reviews",
+        str(tmp_path / "reviews.json"),
+        "--out",
+        str(tmp_path / "made"),
+    ]
+    assert run([*command, *more]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_synthetic_data_can_have_sizes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--users", "30", "--items", "20", "--interactions", "290", "--image-width", "7"]
+    assert run(["data", "synthesize", str(tmp_path / "mine"), *sizes]) == 0
+    capsys.readouterr()
+    assert run(["data", "describe", "mine", "--root", str(tmp_path)]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert (described["users"], described["items"], described["interactions"]["total"]) == (30, 20, 290)
+    assert {name: each["width"] for name, each in described["modalities"].items()} == {"image": 7, "text": 32}
+    assert run(["data", "synthesize", str(tmp_path / "other"), "--users", "9999"]) == 2

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +14,7 @@ from pyarrow import csv
 
 from trainables.errors import DataError
 
-USER, ITEM, TIME, LABEL = "userID", "itemID", "timestamp", "x_label"
+USER, ITEM, RATING, TIME, LABEL = "userID", "itemID", "rating", "timestamp", "x_label"
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
@@ -66,6 +66,14 @@ def read_interactions(path: Path) -> InteractionTable:
         _check_ids(path, column, ids)
     _check_distinct(path, result)
     return result
+
+
+def write_interactions(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes columns of one length as a table that `read_interactions` reads; raises OSError."""
+    with path.open("wb") as file:
+        # By hand, because Arrow puts column names in quotes.
+        file.write(("\t".join(columns) + "\n").encode())
+        csv.write_csv(pa.table(dict(columns)), file, csv.WriteOptions(include_header=False, delimiter="\t"))
 
 
 def _header(path: Path) -> list[str]:

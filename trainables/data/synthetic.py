@@ -6,16 +6,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float32, Float64, Int64
-from pyarrow import csv
 
+from trainables.data.candidate_pairs import draw_by_candidates
 from trainables.data.features import SUFFIX
-from trainables.data.interactions import ITEM, LABEL, TIME, USER
+from trainables.data.interactions import ITEM, LABEL, TIME, USER, write_interactions
 from trainables.data.splits import random_split
 from trainables.errors import ConfigError, DataError
 
 _BLOCK_ROWS = 512
+DENSE_CELLS = 2**30
+"""Pairs of user and item up to which every pair is looked at; above, candidates are drawn (`candidate_pairs`)."""
+_FEATURE_ROWS = 2**16
 _FIRST_TIME, _LAST_TIME = 1_400_000_000, 1_500_000_000
 
 
@@ -65,11 +67,16 @@ class Recipe:
             )
 
 
+_AMAZON_WIDTHS = {"image": 4096, "text": 384}
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "synthetic": Recipe(),
         "lfm2k": Recipe(1858, 1425, 56_345, {"audio": 512, "text": 384, "vggish": 128}),
-        "baby": Recipe(19_445, 7_050, 160_792, {"image": 4096, "text": 384}),
+        "baby": Recipe(19_445, 7_050, 160_792, dict(_AMAZON_WIDTHS)),
+        "sports": Recipe(35_598, 18_357, 296_337, dict(_AMAZON_WIDTHS)),
+        "clothing": Recipe(39_387, 23_033, 278_677, dict(_AMAZON_WIDTHS), min_per_user=4, min_per_item=3),
+        "pet": Recipe(19_856, 8_510, 157_836, dict(_AMAZON_WIDTHS)),
+        "office": Recipe(4_905, 2_420, 53_258, dict(_AMAZON_WIDTHS)),
     }
 )
 """Recipes by name: the embedded data set, and the sizes of published ones (their content is not imitated)."""
@@ -126,10 +133,7 @@ def write_folder(folder: Path, data: SyntheticData) -> None:
     for modality, array in data.features.items():
         np.save(folder / f"{modality}{SUFFIX}", array)
     columns = {USER: data.users, ITEM: data.items, TIME: data.times, LABEL: data.labels}
-    with (folder / f"{folder.name}.inter").open("wb") as file:
-        # By hand, because Arrow puts column names in quotes.
-        file.write(("\t".join(columns) + "\n").encode())
-        csv.write_csv(pa.table(columns), file, csv.WriteOptions(include_header=False, delimiter="\t"))
+    write_interactions(folder / f"{folder.name}.inter", columns)
 
 
 def _draw_pairs(
@@ -137,12 +141,18 @@ def _draw_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns exactly `num_interactions` distinct pairs that respect both minima, sorted by user.
 
+    Above `DENSE_CELLS` pairs as `draw_by_candidates` does; else as follows.
+
     First every item takes its minimum of users, by taste and activity; then users fill up, by taste and appeal. Both
     draw without replacement with the softmax of the log-odds: the largest of log-odds + Gumbel noise.
     """
     taste = recipe.affinity / np.sqrt(user_factors.shape[1])
     log_activity = recipe.activity * rng.standard_normal(recipe.num_users)
     appeal = -recipe.popularity * np.log1p(rng.permutation(recipe.num_items))
+    if recipe.num_users * recipe.num_items > DENSE_CELLS:
+        weights = np.exp(log_activity)
+        scaled = user_factors, taste * item_factors, log_activity, appeal, recipe.min_per_item
+        return draw_by_candidates(*scaled, lambda forced: _draw_counts(recipe, forced, weights, rng), rng)
     taken = np.zeros((recipe.num_users, recipe.num_items), dtype=np.bool_)
     minima = np.full(recipe.num_items, recipe.min_per_item)
     for block, odds in _noisy_odds(taste * item_factors, user_factors, log_activity, rng):
@@ -202,7 +212,10 @@ def _draw_features(
         array *= np.sqrt(recipe.noise)
         for share, source in ((1 - recipe.noise - recipe.redundancy, shown), (recipe.redundancy, nuisance)):
             view = rng.standard_normal((source.shape[1], width))
-            array += (source @ (np.sqrt(share) * view / np.linalg.norm(view, axis=0))).astype(np.float32)
+            scaled = np.sqrt(share) * view / np.linalg.norm(view, axis=0)
+            for start in range(0, len(array), _FEATURE_ROWS):
+                block = slice(start, start + _FEATURE_ROWS)
+                array[block] += (source[block] @ scaled).astype(np.float32)
         # Rounded, so that processors whose last bits differ still make the same file.
-        features[modality] = np.round(array, 4)
+        features[modality] = np.round(array, 4, out=array)
     return MappingProxyType(features)

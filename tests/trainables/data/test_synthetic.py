@@ -54,6 +54,20 @@ def test_pairs_are_distinct_as_many_as_asked_and_respect_both_minima(recipe, see
     assert users.max() < recipe.num_items, "a user with every item has no negatives"
 
 
+@pytest.mark.parametrize("recipe", [SMALL, Recipe(), Recipe(30, 40, 590, {"text": 3}, popularity=3.0, activity=2.0)])
+def test_pairs_drawn_by_candidates_keep_the_same_promises(recipe, monkeypatch):
+    dense = synthesize(recipe, 0)
+    monkeypatch.setattr("trainables.data.synthetic.DENSE_CELLS", 0)
+    data = synthesize(recipe, 0)
+    assert len(data.users) == len(np.unique(data.users * recipe.num_items + data.items)) == recipe.num_interactions
+    users = np.bincount(data.users, minlength=recipe.num_users)
+    items = np.bincount(data.items, minlength=recipe.num_items)
+    assert (len(users), len(items)) == (recipe.num_users, recipe.num_items)
+    assert users.min() >= recipe.min_per_user and items.min() >= recipe.min_per_item
+    odds = dense.user_factors @ dense.item_factors.T
+    assert odds[data.users, data.items].mean() > odds.mean() + 0.25 * odds.std()
+
+
 def test_every_user_has_rows_in_all_three_splits():
     data = synthesize(SMALL, 0)
     for label in range(3):
