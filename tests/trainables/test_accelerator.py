@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.layers.devices import first_places
+from trainables.devices import first_places
 from trainables.models import MODELS
 from trainables.objectives import OBJECTIVES
 from trainables.updates import UPDATES

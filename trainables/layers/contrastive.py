@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainables.layers.devices import block_rows, distinct_and_places
+from trainables.devices import block_rows, distinct_and_places
 from trainables.layers.tensors import rows
 
 _BLOCK = 1 << 18

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainables.layers.devices import block_rows
+from trainables.devices import block_rows
 
 _ENTRIES_AT_ONCE = 2**17
 """Entries of a block of rows, so that what is computed of them stays in the cache."""

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trainables.devices import finds_rows
 from trainables.layers.dense import affine, product
-from trainables.layers.devices import finds_rows
 from trainables.layers.tensors import shared_tensor
 from trainables.types import Batch
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainables.layers.devices import block_rows
+from trainables.devices import block_rows
 from trainables.layers.dropout import dropout_factors
 from trainables.layers.propagation import SparseOperator, sparse_product
 from trainables.layers.touched_rows import gather, spread, touched_rows

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trainables.layers.devices import finds_rows
+from trainables.devices import finds_rows
 
 
 def touched_rows(gradient: Float[Tensor, "R W"]) -> Int[Tensor, " T"] | None:

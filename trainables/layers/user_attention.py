@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trainables.layers.devices import finds_rows
+from trainables.devices import finds_rows
 from trainables.layers.graphs import CsrArrays, weighted_sum
 from trainables.layers.propagation import SparseOperator, sparse_product
 from trainables.layers.tensors import rows

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.data.bundle import DataBundle
+from trainables.devices import distinct
 from trainables.errors import ModelError
-from trainables.layers.devices import distinct
 from trainables.layers.features import FrozenFeatures, ProjectedFeatures
 from trainables.types import Batch, Fused, Hidden, Losses
 

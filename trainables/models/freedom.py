@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
-from trainables.layers.devices import distinct
+from trainables.devices import distinct
 from trainables.layers.edge_dropout import pruned_graph
 from trainables.layers.features import ProjectedFeatures, batch_items
 from trainables.layers.losses import bpr_mean, pair_scores

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.data.bundle import DataBundle
+from trainables.devices import distinct_and_places
 from trainables.layers.contrastive import in_batch_infonce
 from trainables.layers.dense import affine, product
-from trainables.layers.devices import distinct_and_places
 from trainables.layers.features import FrozenFeatures
 from trainables.layers.losses import half_squared_norm
 from trainables.layers.one_sided import one_sided_propagation

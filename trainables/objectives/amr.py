@@ -10,9 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainables.devices import finds_rows
 from trainables.errors import ModelError
-from trainables.layers.devices import finds_rows
-from trainables.layers.touched_rows import gather
 from trainables.models.base import Recommender
 from trainables.objectives.base import Objective, ObjectiveConfig
 from trainables.types import Batch, Losses
@@ -96,7 +95,7 @@ class AMR(Objective):
         # Behind a batch's loss most rows of most models have no gradient: on a CPU only the others are computed.
         looked = finds_rows(direction)
         rows = torch.linalg.vector_norm(direction, dim=1).nonzero().squeeze(1) if looked else None
-        (chosen,) = gather(rows, direction)
+        chosen = direction if rows is None else direction.index_select(0, rows)
         steps = torch.zeros_like(chosen)
         for part in columns.values():
             lengths = torch.linalg.vector_norm(chosen[:, part], dim=1, keepdim=True)

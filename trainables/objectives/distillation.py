@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from trainables.devices import finds_rows, first_places
 from trainables.errors import ModelError
-from trainables.layers.devices import finds_rows, first_places
 from trainables.layers.divergences import jensen_shannon, kullback_leibler, released_divergence, uniformity_penalty
 from trainables.models.base import Recommender
 from trainables.objectives.base import ObjectiveConfig

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from tests.conftest import toy_bundle
-from trainables.layers import devices
+from trainables import devices
 from trainables.layers.contrastive import contrast_with_all, in_batch_infonce
 from trainables.models import MODELS
 from trainables.objectives import OBJECTIVES
 from trainables.types import Batch
 
 MODULES = (
-    "layers.devices",
+    "devices",
     "layers.features",
     "layers.touched_rows",
     "layers.user_attention",
@@ -27,7 +27,7 @@ MODULES = (
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
     """Every module believes that its tensors are not on a CPU."""
-    with mock.patch.multiple("trainables.layers.devices", finds_rows=lambda values: False):
+    with mock.patch.multiple("trainables.devices", finds_rows=lambda values: False):
         patches = [mock.patch(f"trainables.{name}.finds_rows", lambda values: False) for name in MODULES[1:]]
         for patch in patches:
             patch.start()
