@@ -172,6 +172,9 @@ class TrainSection(Section):
     init_from: str | None = None
     """Folder of a trial's checkpoint, of the same model and sizes, whose best weights every trial starts from, as AMR
     does from a trained VBPR; relative as for `data.root`. Null draws the weights."""
+    precision: Literal["float32", "tf32"] = "float32"
+    """In which a GPU multiplies matrices in training: `tf32` rounds their entries to 10 bits behind the point, which is
+    faster and changes the numbers; on a CPU both are the same."""
 
 
 class GoalSection(Section):

@@ -87,10 +87,12 @@ class SweepSpec(Section):
         content = self.model_dump(mode="json", exclude={"name", "store", *OPERATION})
         del content["data"]["root"]
         if not content["space"]["settings"]:
-            # A sweep without a key has the digest that it had before there was one; so for the next two.
+            # A sweep without a key has the digest that it had before there was one; so for the next three.
             del content["space"]["settings"]
         if self.train.init_from is None:
             del content["train"]["init_from"]
+        if self.train.precision == "float32":
+            del content["train"]["precision"]
         if not self.protocols.given():
             del content["protocols"]
         return digest(content)
@@ -183,10 +185,16 @@ def _base_config(spec: SweepSpec, cell: Cell) -> dict[str, ConfigValue]:
         "update.name": cell.update,
         "optimizer.name": cell.optimizer,
         **cell.defaults(),
-        **{f"train.{key}": value for key, value in spec.train.model_dump(exclude_none=True).items()},
+        **{f"train.{key}": value for key, value in _given(spec.train).items()},
         "train.metric": spec.goal.metric,
         "train.mode": spec.goal.mode,
     }
+
+
+def _given(train: TrainSection) -> dict[str, ConfigValue]:
+    """The section's keys in a trial; of the younger ones those that say something, so that trials keep their names."""
+    unsaid = {"precision"} if train.precision == "float32" else set()
+    return train.model_dump(exclude_none=True, exclude=unsaid)
 
 
 def with_absolute_paths(raw: Mapping[str, object], folder: Path) -> dict[str, object]:

@@ -14,6 +14,7 @@ from trainables.models.base import ModelConfig
 from trainables.objectives import OBJECTIVES
 from trainables.objectives.base import ObjectiveConfig
 from trainables.optimizers import OPTIMIZERS, OptimizerConfig
+from trainables.precision import Precision
 from trainables.updates import UPDATES
 from trainables.updates.base import UpdateConfig
 
@@ -41,6 +42,9 @@ class TrainConfig(BaseModel):
     """Whether more or less of the metric is better."""
     init_from: str | None = None
     """Folder of a checkpoint of the same model, whose best weights are this trial's first ones; None draws them."""
+    precision: Precision = "float32"
+    """In which a GPU multiplies matrices in training: `tf32` rounds their entries to 10 bits behind the point. Weights,
+    sums and validation are float32 in any case, and on a CPU both are the same."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from trainables.errors import Diverged, ModelError
 from trainables.evaluation.ranking import RankingEvaluator
 from trainables.models import MODELS
 from trainables.objectives import OBJECTIVES
+from trainables.precision import matrix_products
 from trainables.progress import EpochReport, Progress
 from trainables.seeding import numpy_stream, stream_seed, torch_stream
 from trainables.types import Batch, Closure, Hidden, Losses, Moment
@@ -123,7 +124,8 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self._start_epoch(epoch)
-        steps = self._run_steps(self._groups(epoch), epoch)
+        with matrix_products(self.config.train.precision):
+            steps = self._run_steps(self._groups(epoch), epoch)
         self.progress.samples += self.update.passes * len(self.data.train)
         return self._mean_losses(epoch, steps) | {
             f"update/{name}": value for name, value in self.update.diagnostics().items()

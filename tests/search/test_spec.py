@@ -72,7 +72,7 @@ def test_a_minimal_sweep_has_the_documented_defaults():
         (999,),
     )
     train = {"max_epochs": 1000, "patience": 20, "batch_size": 2048, "validate_every": 1, "init_from": None}
-    assert spec.train.model_dump() == train
+    assert spec.train.model_dump() == {**train, "precision": "float32"}
     assert (spec.goal.metric, spec.goal.mode) == ("recall@20", "max")
 
 
@@ -193,6 +193,20 @@ class TestPaths:
         monkeypatch.setenv("HOME", "/home/someone")
         spec = load(sweep_file, ["data.root=~/mmrec", "store=s3://bucket/recsweep"])
         assert (spec.data.root, spec.store) == ("/home/someone/mmrec", "s3://bucket/recsweep")
+
+
+class TestPrecision:
+    def test_counts_where_it_is_not_the_default(self, sweep_file):
+        plain, said, rounded = (
+            load(sweep_file, given) for given in ([], ["train.precision=float32"], ["train.precision=tf32"])
+        )
+        assert plain.digest == said.digest != rounded.digest
+        assert "train.precision" not in studies(plain)[0].base
+        assert studies(rounded)[0].base["train.precision"] == "tf32"
+
+    def test_must_be_a_known_one(self, sweep_file):
+        with pytest.raises(SpecError, match=r"train.precision"):
+            load(sweep_file, ["train.precision=float16"])
 
 
 class TestDigest:

@@ -24,7 +24,7 @@ def ascent_sharpness(loss: Loss, params: Sequence[Tensor], rhos: Sequence[float]
     0 where the gradient is 0.
     """
     gradient = gradients(loss, params)
-    length = global_norm(gradient)
+    length = float(global_norm(gradient))
     base = _value(loss)
     with restored(params) as centre:
         found = []
@@ -92,7 +92,7 @@ def hessian_product(loss: Loss, params: Sequence[Tensor], step: float) -> Callab
         raise ValueError("products with the Hessian need weights of float64, but got others")
 
     def product(vector: Direction) -> list[Tensor]:
-        length = global_norm(vector)
+        length = float(global_norm(vector))
         if length == 0:
             return [torch.zeros_like(part) for part in vector]
         with restored(params) as centre:
@@ -134,8 +134,8 @@ def _power(
     last = math.inf
     for done in range(1, iterations + 1):
         image = product(vector)
-        value = inner(vector, image)
-        residual = global_norm([part - value * own for part, own in zip(image, vector, strict=True)])
+        value = float(inner(vector, image))
+        residual = float(global_norm([part - value * own for part, own in zip(image, vector, strict=True)]))
         if abs(value - last) <= tolerance * abs(value - shift):
             return Eigenvalue(value, residual, done, True)
         last = value
@@ -144,7 +144,7 @@ def _power(
 
 
 def _unit(vector: Direction) -> list[Tensor]:
-    length = global_norm(vector)
+    length = float(global_norm(vector))
     return [part / length if length > 0 else part for part in vector]
 
 

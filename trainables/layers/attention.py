@@ -80,7 +80,7 @@ class BipartiteEdges(nn.Module):
         """On every edge the sum or maximum of the values over all edges of its user, or of its item."""
         pattern = self.pattern if per_user else self.pattern_by_item
         sorted_values = values if per_user else values.index_select(0, self.by_item)
-        gathered = torch.segment_reduce(sorted_values, how, offsets=pattern.crow_indices())
+        gathered = torch.segment_reduce(sorted_values, how, offsets=pattern.crow_indices(), unsafe=True)
         return gathered.index_select(0, self.users if per_user else self.items)
 
 

@@ -1,6 +1,7 @@
 """Contrasts of rows against candidates (InfoNCE), whose similarity matrix exists a block of rows at a time.
 
-A row that a batch repeats is computed once and weighted by its count, as row and as candidate: the same loss. Value and
+A row that a batch repeats may be computed once and weighted by its count, as row and as candidate: the same loss, which
+pays on a CPU. Value and
 gradients come out of one sweep over the blocks: three products, one exponential, and nothing of the size rows x
 candidates is ever stored.
 """
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainables.devices import block_rows, distinct_and_places
 from trainables.layers.tensors import rows
 
 _BLOCK = 1 << 18
@@ -37,12 +39,12 @@ def in_batch_infonce(
     Differentiable once.
 
     Args:
-        left, right: the batch's distinct rows.
+        left, right: the batch's rows, each once or as often as it occurs.
         pairs: for each pair its row of `left` and its row of `right`.
         temperature: τ.
         largest: no inner product of two rows is larger in size, which saves two passes where it is known.
     """
-    counts = torch.bincount(pairs[1], minlength=len(right))
+    counts = _counts(pairs[1], right)
     return _contrast(left, right, pairs, counts, temperature, largest) / len(pairs[0])
 
 
@@ -61,7 +63,7 @@ def contrast_with_all(
         temperature: τ.
         largest: no inner product of two rows is larger in size, which saves two passes where it is known.
     """
-    index, position = torch.unique(chosen, return_inverse=True)
+    index, position = distinct_and_places(chosen)
     once = torch.ones_like(right[:, 0])
     return _contrast(rows(left, index), right, (position, chosen), once, temperature, largest)
 
@@ -96,7 +98,7 @@ class _Contrast(torch.autograd.Function):
         differentiable: bool,
     ) -> Tensor:
         scaled, bounded = left / temperature, largest / temperature <= _BOUNDED
-        counts = torch.bincount(pairs[0], minlength=len(left)).to(left.dtype)
+        counts = _counts(pairs[0], left)
         sweep = _with_gradients if differentiable and any(ctx.needs_input_grad) else _without_gradients
         value, gradients = sweep(scaled, right, counts, weights, bounded)
         starts, partners = scaled[pairs[0]], right[pairs[1]]
@@ -111,6 +113,12 @@ class _Contrast(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         left, right = ctx.saved_tensors
         return gradient * left, gradient * right, None, None, None, None, None
+
+
+def _counts(places: Tensor, table: Tensor) -> Tensor:
+    """How often each row of the table is meant, in its precision. Sums of ones are exact, in any order."""
+    ones = table.new_ones(()).expand(len(places))
+    return table.new_zeros(len(table)).index_add_(0, places, ones)
 
 
 def _with_gradients(
@@ -145,7 +153,7 @@ def _blocks(left: Tensor, right: Tensor, bounded: bool) -> Iterator[tuple[slice,
     The powers are taken to base 2, at a third of the cost of base e.
     """
     in_base_two, columns = left / log(2), right.t().contiguous()
-    step = max(1, _BLOCK // len(right))
+    step = block_rows(left, _BLOCK // len(right), len(right))
     for start in range(0, len(left), step):
         block = slice(start, start + step)
         logits = in_base_two[block] @ columns

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainables.devices import block_rows
+
 _ENTRIES_AT_ONCE = 2**17
 """Entries of a block of rows, so that what is computed of them stays in the cache."""
 
@@ -36,7 +38,7 @@ class _JensenShannon(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        size = max(1, _ENTRIES_AT_ONCE // max(1, left.shape[1]))
+        size = block_rows(left, _ENTRIES_AT_ONCE // max(1, left.shape[1]), left.shape[1])
         gradients = [
             torch.empty_like(side) if wanted else None
             for side, wanted in zip((left, right), ctx.needs_input_grad, strict=True)

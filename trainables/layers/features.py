@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trainables.devices import finds_rows
 from trainables.layers.dense import affine, product
 from trainables.layers.tensors import shared_tensor
 from trainables.types import Batch
@@ -21,8 +22,11 @@ _BLOCK_ROWS = 256
 
 
 def batch_items(batch: Batch | None) -> Int[Tensor, " R"] | None:
-    """The distinct items of a batch, positives and negatives, in ascending order; None, all items, without one."""
-    if batch is None:
+    """The distinct items of a batch, positives and negatives, in ascending order; None stands for all items.
+
+    All it is without a batch, and where computing all costs less than looking.
+    """
+    if batch is None or not finds_rows(batch.positives):
         return None
     items: Tensor = torch.unique(torch.cat([batch.positives, batch.negatives.reshape(-1)]))
     return items

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainables.devices import block_rows
 from trainables.layers.dropout import dropout_factors
 from trainables.layers.propagation import SparseOperator, sparse_product
 from trainables.layers.touched_rows import gather, spread, touched_rows
@@ -22,7 +23,8 @@ COSINE_EPSILON = 1e-8
 
 
 def _blocks(table: Tensor) -> list[slice]:
-    return [slice(start, start + BLOCK_ROWS) for start in range(0, len(table), BLOCK_ROWS)]
+    size = block_rows(table, BLOCK_ROWS, table[:1].numel())
+    return [slice(start, start + size) for start in range(0, len(table), size)]
 
 
 class _Gate(NamedTuple):

@@ -4,9 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trainables.devices import finds_rows
+
 
 def touched_rows(gradient: Float[Tensor, "R W"]) -> Int[Tensor, " T"] | None:
-    """Ids of the rows that have a gradient; None if most have, and all may count as having one."""
+    """Ids of the rows that have a gradient; None if most have, or it does not pay to look: all count as having one."""
+    if not finds_rows(gradient):
+        return None
     touched: Tensor = ((gradient.amax(1) != 0) | (gradient.amin(1) != 0)).nonzero().squeeze(1)
     return touched if 2 * len(touched) < len(gradient) else None
 

@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trainables.devices import finds_rows
 from trainables.layers.graphs import CsrArrays, weighted_sum
 from trainables.layers.propagation import SparseOperator, sparse_product
+from trainables.layers.tensors import rows
 from trainables.layers.user_graph import padding_repeats, softmax_rows
 
 
@@ -40,6 +42,8 @@ class UserAttention(nn.Module):
 
     def forward(self, users: Float[Tensor, "U W"], ids: Int[Tensor, " B"]) -> Float[Tensor, "B W"]:
         operator = self.drawn if self.training else self.unpadded
+        if not finds_rows(ids):
+            return rows(operator(users), ids)
         result: Tensor = _ChosenRows.apply(operator.matrix, ids, users)  # type: ignore[no-untyped-call]
         return result
 
@@ -72,9 +76,9 @@ def _transposed(matrix: Tensor) -> Tensor:
     columns = matrix.col_indices()
     order = columns.argsort(stable=True)
     every_row = torch.arange(num_rows, dtype=torch.int32, device=columns.device)
-    rows = every_row.repeat_interleave(matrix.crow_indices().diff())
+    ids = every_row.repeat_interleave(matrix.crow_indices().diff())
     ends = columns.bincount(minlength=num_columns).cumsum(0, dtype=torch.int32)
-    return _csr(ends, rows[order], matrix.values()[order], (num_columns, num_rows))
+    return _csr(ends, ids[order], matrix.values()[order], (num_columns, num_rows))
 
 
 def _csr(ends: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

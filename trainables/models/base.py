@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from trainables.data.bundle import DataBundle
+from trainables.devices import distinct
 from trainables.errors import ModelError
 from trainables.layers.features import FrozenFeatures, ProjectedFeatures
 from trainables.types import Batch, Fused, Hidden, Losses
@@ -91,10 +91,15 @@ class Recommender(nn.Module, ABC):
         """Logits, one distribution a row, on which a clean and a perturbed pass are compared.
 
         Default: scores of all items for the distinct users among the batch's first `limit` rows (a batch is a random
-        subset, so its head is one too); None takes every row of the batch, repeated users and all.
+        subset, so its head is one too); None takes every row of the batch, repeated users and all. Distinct they are on
+        a CPU only: elsewhere there is a row for each of `distilled_ids`, of which objectives leave repeated ones out.
         """
-        users = batch.users if limit is None else torch.unique(batch.users[:limit])
-        return {"scores": self.score(hidden, users)}
+        users = self.distilled_ids(batch)
+        return {"scores": self.score(hidden, users if limit is None else distinct(users[:limit]))}
+
+    def distilled_ids(self, batch: Batch) -> Int[Tensor, " B"]:
+        """The ids that the rows of `distilled` belong to. Default: users."""
+        return batch.users
 
     def feature_tables(self) -> Mapping[str, Mapping[str, slice]]:
         """Where the modality features are: name of a buffer or parameter [I, _] -> modality -> its columns there.

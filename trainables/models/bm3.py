@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.devices import distinct
 from trainables.layers.features import ProjectedFeatures, batch_items
 from trainables.layers.losses import cosine_distance, embedding_norm
 from trainables.layers.propagation import SparseOperator, light_propagation
@@ -92,11 +93,14 @@ class BM3(Recommender):
 
         The target is taken before its dropout: two different masks would drown the difference that is measured.
         """
-        items = batch.positives if limit is None else torch.unique(batch.positives[:limit])
+        items = batch.positives if limit is None else distinct(batch.positives[:limit])
         views = {name: rows(view, items) for name, view in hidden.views.items()}
         return {f"{name}_online": self.predictor(view) for name, view in views.items()} | {
             f"{name}_target": view for name, view in views.items()
         }
+
+    def distilled_ids(self, batch: Batch) -> Int[Tensor, " B"]:
+        return batch.positives
 
     def _target(self, representations: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return F.dropout(representations.detach(), self.config.dropout, training=self.training)

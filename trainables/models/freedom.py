@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.devices import distinct
 from trainables.layers.edge_dropout import pruned_graph
 from trainables.layers.features import ProjectedFeatures, batch_items
 from trainables.layers.losses import bpr_mean, pair_scores
@@ -92,5 +93,8 @@ class FREEDOM(Recommender):
         """Per modality the projected features, a distribution over the D entries; None takes all items, as released."""
         if limit is None:
             return dict(hidden.views)
-        items = torch.unique(batch.positives[:limit])
+        items = distinct(batch.positives[:limit])
         return {name: rows(view, items) for name, view in hidden.views.items()}
+
+    def distilled_ids(self, batch: Batch) -> Int[Tensor, " B"]:
+        return batch.positives

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.data.bundle import DataBundle
+from trainables.devices import distinct_and_places
 from trainables.layers.contrastive import in_batch_infonce
 from trainables.layers.dense import affine, product
 from trainables.layers.features import FrozenFeatures
@@ -111,8 +112,7 @@ class SLMRec(Recommender):
         return affine(torch.cat(list(views), dim=1), self.item_fusion.weight, self.item_fusion.bias)
 
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
-        users, user_index = torch.unique(batch.users, return_inverse=True)
-        items, item_index = torch.unique(batch.positives, return_inverse=True)
+        (users, user_index), (items, item_index) = map(distinct_and_places, (batch.users, batch.positives))
         views = [rows(view, items) for view in self._item_views(hidden)]
         unit = unit_rows(self._user_vectors(hidden, users)), unit_rows(self._item_vectors(views))
         return Losses.of(
@@ -125,7 +125,7 @@ class SLMRec(Recommender):
         return [hidden.items, *(hidden.views[name] for name in self.features.names)]
 
     def _alignment(self, views: Sequence[Float[Tensor, "R D"]], index: Int[Tensor, " B"]) -> Float[Tensor, ""]:
-        """FAC on the batch's items, of which `views` hold each one once; `index` says which one a pair has."""
+        """FAC on the batch's items, whose rows `views` hold; `index` says which one a pair has."""
         view = dict(zip(self.features.names, views[1:], strict=True))
         fine_ids = self.id_head(views[0])
         pairs = [(fine_ids, head(view[name])) for name, head in zip(self.fine_names, self.fine_heads, strict=True)]

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainables.devices import finds_rows
 from trainables.errors import ModelError
 from trainables.models.base import Recommender
 from trainables.objectives.base import Objective, ObjectiveConfig
@@ -91,14 +92,15 @@ class AMR(Objective):
     def _moved(
         self, table: Float[Tensor, "I _"], direction: Float[Tensor, "I _"], columns: Mapping[str, slice]
     ) -> Float[Tensor, "I _"]:
-        # Behind a batch's loss most rows of most models have no gradient: only the others are computed.
-        rows = torch.linalg.vector_norm(direction, dim=1).nonzero().squeeze(1)
-        chosen = direction.index_select(0, rows)
+        # Behind a batch's loss most rows of most models have no gradient: on a CPU only the others are computed.
+        looked = finds_rows(direction)
+        rows = torch.linalg.vector_norm(direction, dim=1).nonzero().squeeze(1) if looked else None
+        chosen = direction if rows is None else direction.index_select(0, rows)
         steps = torch.zeros_like(chosen)
         for part in columns.values():
             lengths = torch.linalg.vector_norm(chosen[:, part], dim=1, keepdim=True)
             steps[:, part] = self._size(table[:, part]) * chosen[:, part] / lengths.where(lengths > 0, 1.0)
-        return table.index_add(0, rows, steps)
+        return table + steps if rows is None else table.index_add(0, rows, steps)
 
     def _size(self, features: Float[Tensor, "I F"]) -> Float[Tensor, ""] | float:
         if self.config.epsilon_scale == "absolute":

@@ -18,6 +18,7 @@ from trainables.objectives.distillation import (
     check_distributions,
     distributions,
     divergence_between,
+    repetition,
     uniformity_of,
 )
 from trainables.objectives.noise import NoiseKind, Scale, eq13, kl_std, noise_draws, noise_network, perturbed
@@ -93,7 +94,8 @@ class DVIB(Objective):
         parts = {name: keep * part for name, part in clean.parts.items()}
         parts["perturbed"] = keep * self.shared.gamma_0 * again.total
         if self.shared.distill != "none":
-            parts["distillation"] = self.shared.gamma_d * self._distillation(model, hidden, noisy, batch)
+            weight = self.shared.gamma_d * repetition(self.shared, model, batch)
+            parts["distillation"] = weight * self._distillation(model, hidden, noisy, batch)
         return replace(Losses.of(**parts, **priors), memory=clean.memory)
 
     def perturbed(

@@ -11,6 +11,7 @@ from trainables.objectives.distillation import (
     DistillationConfig,
     check_distributions,
     distributions,
+    repetition,
     uniformity_of,
 )
 from trainables.types import Batch, Losses
@@ -40,5 +41,6 @@ class EntropyPenalty(Objective):
     def forward(self, model: Recommender, batch: Batch) -> Losses:
         hidden = model.extract(model.fuse())
         clean = model.loss(hidden, batch)
-        penalty = self.config.gamma_d * uniformity_of(distributions(self.config, model, hidden, batch))
+        weight = self.config.gamma_d * repetition(self.config, model, batch)
+        penalty = weight * uniformity_of(distributions(self.config, model, hidden, batch))
         return replace(Losses.of(**clean.parts, uniformity=penalty), memory=clean.memory)

@@ -10,7 +10,7 @@ from trainables.updates.base import Stepper, Update, UpdateConfig, displaced
 from trainables.updates.directions import EPSILON, Direction
 from trainables.updates.metrics import Metric
 from trainables.updates.monitor import Monitor
-from trainables.vectors import Gradients, scaled
+from trainables.vectors import Gradients, Number, only_if, scaled
 
 
 class AscentConfig(UpdateConfig):
@@ -66,14 +66,14 @@ class Ascent(Update):
         (closure,) = closures
         losses = closure()
         stepper.gradients(losses.total)
-        loss = float(losses.total.detach())
+        loss = losses.total.detach().double()
         offsets = self.offsets(stepper.take(), loss, stepper, now)
         if offsets is not None:
             self.look_ahead(closure, stepper, offsets, loss)
         stepper.step()
         return losses
 
-    def offsets(self, gradients: Gradients, loss: float, stepper: Stepper, now: Moment) -> Gradients | None:
+    def offsets(self, gradients: Gradients, loss: Number, stepper: Stepper, now: Moment) -> Gradients | None:
         """ε for the gradients at θ of a batch with that loss, or None where the step is a plain one (`interval`).
 
         The direction's memory, where it has one, has then seen the gradients.
@@ -83,13 +83,12 @@ class Ascent(Update):
             return None
         direction = self.direction(gradients, loss)
         way, length = self.metric(direction, gradients, stepper.params, stepper.names)
-        if not 0 < length < float("inf"):
-            way, length = [None] * len(way), 1.0
-        offsets = scaled(way, self.config.radius(now.epoch) / (length + EPSILON))
-        self.monitor.look(gradients, offsets, self.direction.coefficient)
+        usable = (length > 0) & (length < float("inf"))
+        offsets = scaled(only_if(usable, way), self.config.radius(now.epoch) / (length.where(usable, 1.0) + EPSILON))
+        self.monitor.look(gradients, offsets, self.direction.coefficient, usable)
         return offsets
 
-    def look_ahead(self, closure: Closure, stepper: Stepper, offsets: Gradients, loss: float) -> None:
+    def look_ahead(self, closure: Closure, stepper: Stepper, offsets: Gradients, loss: Number) -> None:
         """Puts the gradients at θ + ε in the place of those at θ; `loss` is the batch's at θ."""
         with displaced(stepper.params, offsets):
             perturbed = closure(fresh=self.config.draws == "fresh").total

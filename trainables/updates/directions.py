@@ -5,9 +5,20 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from trainables.vectors import Gradients, active_rows, combined, global_norm, inner, scaled, sum_of_powers
+from trainables.vectors import (
+    Gradients,
+    Number,
+    active_rows,
+    combined,
+    global_norm,
+    inner,
+    only_if,
+    scaled,
+    sum_of_powers,
+)
 
 EPSILON = 1e-12
 
@@ -37,13 +48,13 @@ class Direction(ABC):
         coefficient: how much of a memory the last direction left out, where there is such a number.
     """
 
-    coefficient: float | None = None
+    coefficient: Number | None = None
 
     @abstractmethod
-    def __call__(self, gradients: Gradients, loss: float) -> Gradients:
+    def __call__(self, gradients: Gradients, loss: Number) -> Gradients:
         """The direction for the gradients of the batch and its loss."""
 
-    def observe(self, gradients: Gradients, loss: float) -> None:  # noqa: B027
+    def observe(self, gradients: Gradients, loss: Number) -> None:  # noqa: B027
         """Takes gradients at θ into the memory without being asked for a direction. Default: no memory."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,7 +68,7 @@ class Direction(ABC):
 class GradientDirection(Direction):
     """The batch's gradient itself (SAM)."""
 
-    def __call__(self, gradients: Gradients, loss: float) -> Gradients:
+    def __call__(self, gradients: Gradients, loss: Number) -> Gradients:
         return gradients
 
 
@@ -122,7 +133,7 @@ class FriendlyDirection(Direction):
         self.inclusive = inclusive
         self.average = MovingAverage(decay, starts_at_gradient=True)
 
-    def __call__(self, gradients: Gradients, loss: float) -> Gradients:
+    def __call__(self, gradients: Gradients, loss: Number) -> Gradients:
         known = [value is not None for value in self.average.values] or [False] * len(gradients)
         if self.inclusive:
             self.average.update(gradients)
@@ -136,7 +147,7 @@ class FriendlyDirection(Direction):
             self.average.update(gradients)
         return result
 
-    def observe(self, gradients: Gradients, loss: float) -> None:
+    def observe(self, gradients: Gradients, loss: Number) -> None:
         self.average.update(gradients)
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,9 +173,10 @@ class DistanceDirection(Direction):
         self.bias_correction = bias_correction
         self.mask_inactive_rows = mask_inactive_rows
         self.average = MovingAverage(decay, starts_at_gradient=False)
-        self.loss_average: float | None = None
+        self._cancels = distance in _CANCELLING
+        self.loss_average: Number | None = None
 
-    def __call__(self, gradients: Gradients, loss: float) -> Gradients:
+    def __call__(self, gradients: Gradients, loss: Number) -> Gradients:
         self.observe(gradients, loss)
         known = self._known(gradients)
         direction = self._direction(gradients, known, loss)
@@ -172,11 +184,9 @@ class DistanceDirection(Direction):
             direction = combined(
                 lambda v, g: v if g.ndim < 2 else torch.where(active_rows(g), v, 0.0), direction, gradients
             )
-        if self.distance in _CANCELLING and _is_rounding_error(direction, gradients):
-            return [None] * len(direction)
-        return direction
+        return only_if(_is_more_than_rounding(direction, gradients), direction) if self._cancels else direction
 
-    def observe(self, gradients: Gradients, loss: float) -> None:
+    def observe(self, gradients: Gradients, loss: Number) -> None:
         self.average.update(gradients)
         decay, before = self.average.decay, self.loss_average
         # Unlike m this one starts at the first loss: from 0, the first gaps would be that start and nothing else.
@@ -186,7 +196,7 @@ class DistanceDirection(Direction):
         averages = self.average.unbiased() if self.bias_correction else self.average.values
         return [None if g is None else m for g, m in zip(gradients, averages, strict=True)]
 
-    def _direction(self, gradients: Gradients, averages: Gradients, loss: float) -> Gradients:
+    def _direction(self, gradients: Gradients, averages: Gradients, loss: Number) -> Gradients:
         if self.distance == "neg_ema":
             return scaled(averages, -1.0)
         if self.distance in ("l1_tensor", "l1_row"):
@@ -196,30 +206,33 @@ class DistanceDirection(Direction):
         self.coefficient = coefficient
         return combined(lambda g, m: g - coefficient * m, gradients, averages)
 
-    def _coefficient(self, gradients: Gradients, averages: Gradients, loss: float) -> float:
+    def _coefficient(self, gradients: Gradients, averages: Gradients, loss: Number) -> Number:
         match self.distance:
             case "constant":
                 return self.constant
             case "loss_gap":
-                return abs(loss - (self.loss_average or 0.0))
+                assert self.loss_average is not None  # `observe` has seen the loss
+                return torch.as_tensor(loss - self.loss_average, dtype=torch.float64).abs()
             case "loss_vs_ema":
                 return sum_of_powers([None if m is None else loss - m for m in averages], order=1)
             case "projection" | "cosine":
                 return self._similarity(gradients, averages)
         distance = sum_of_powers(combined(torch.sub, gradients, averages), order=1)
         if self.distance == "l1_relative":
-            distance /= sum_of_powers(gradients, order=1) + sum_of_powers(averages, order=1) + EPSILON
+            distance = distance / (sum_of_powers(gradients, order=1) + sum_of_powers(averages, order=1) + EPSILON)
         elif self.distance == "l1_mean":
-            distance /= max(1, sum(g.numel() for g in gradients if g is not None))
+            distance = distance / max(1, sum(g.numel() for g in gradients if g is not None))
         return distance
 
-    def _similarity(self, gradients: Gradients, averages: Gradients) -> float:
+    def _similarity(self, gradients: Gradients, averages: Gradients) -> Float[Tensor, ""]:
         length = global_norm(averages)
         other = length if self.distance == "projection" else global_norm(gradients)
-        return inner(gradients, averages) / (length * other) if length * other > 0 else 0.0
+        lengths = length * other
+        return (inner(gradients, averages) / lengths).where(lengths > 0, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.average.state_dict() | {"loss_average": self.loss_average}
+        average = self.loss_average
+        return self.average.state_dict() | {"loss_average": None if average is None else float(average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.average.load_state_dict(state)
@@ -232,7 +245,7 @@ def _local_distance(gradient: Tensor, average: Tensor, *, by_row: bool) -> Tenso
     return gaps.sum(dim=-1, keepdim=True) if by_row and gaps.ndim > 1 else gaps.sum()
 
 
-def _is_rounding_error(direction: Gradients, gradients: Gradients) -> bool:
-    """Whether nothing is left of the gradients but the error of the subtraction."""
+def _is_more_than_rounding(direction: Gradients, gradients: Gradients) -> Bool[Tensor, ""]:
+    """Whether more is left of the gradients than the error of the subtraction."""
     precision = max((torch.finfo(g.dtype).eps for g in gradients if g is not None), default=0.0)
-    return global_norm(direction) <= 16 * precision * global_norm(gradients)
+    return ~(global_norm(direction) <= 16 * precision * global_norm(gradients))

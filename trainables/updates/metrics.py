@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from trainables.vectors import Gradients, combined, global_norm, inner
+from trainables.vectors import Gradients, Number, combined, global_norm, inner
 
 AdaptiveOn = Literal["matrices", "all", "name_contains_weight"]
 
@@ -18,7 +19,7 @@ class Metric(ABC):
     @abstractmethod
     def __call__(
         self, direction: Gradients, gradients: Gradients, params: Sequence[Tensor], names: Sequence[str]
-    ) -> tuple[Gradients, float]:
+    ) -> tuple[Gradients, Float[Tensor, ""]]:
         """(u, s): the perturbation of radius ρ is ρ·u/s."""
 
 
@@ -27,7 +28,7 @@ class Euclidean(Metric):
 
     def __call__(
         self, direction: Gradients, gradients: Gradients, params: Sequence[Tensor], names: Sequence[str]
-    ) -> tuple[Gradients, float]:
+    ) -> tuple[Gradients, Float[Tensor, ""]]:
         return direction, global_norm(direction)
 
 
@@ -40,7 +41,7 @@ class Adaptive(Metric):
 
     def __call__(
         self, direction: Gradients, gradients: Gradients, params: Sequence[Tensor], names: Sequence[str]
-    ) -> tuple[Gradients, float]:
+    ) -> tuple[Gradients, Float[Tensor, ""]]:
         once, twice = list(direction), list(direction)
         for index, (part, param, name) in enumerate(zip(direction, params, names, strict=True)):
             if part is not None and self._adapts(param, name):
@@ -73,14 +74,16 @@ class Fisher(Metric):
 
     def __call__(
         self, direction: Gradients, gradients: Gradients, params: Sequence[Tensor], names: Sequence[str]
-    ) -> tuple[Gradients, float]:
+    ) -> tuple[Gradients, Float[Tensor, ""]]:
         scale = self.eta / (_mean_square(gradients) if self.relative else 1.0)
         bent = combined(lambda v, g: v / (1 + scale * g.square()), direction, gradients)
-        return bent, global_norm(bent) if self.l2_norm else max(0.0, inner(direction, bent)) ** 0.5
+        return bent, global_norm(bent) if self.l2_norm else inner(direction, bent).clamp_min(0.0).sqrt()
 
 
-def _mean_square(gradients: Gradients) -> float:
+def _mean_square(gradients: Gradients) -> Number:
     """The mean of g² over the entries that are not 0; 1 where all are."""
     known = [g for g in gradients if g is not None]
-    count = sum(int(torch.count_nonzero(g)) for g in known)
-    return global_norm(known) ** 2 / count if count else 1.0
+    if not known:
+        return 1.0
+    count = torch.stack([torch.count_nonzero(g) for g in known]).sum()
+    return (global_norm(known).square() / count).where(count > 0, 1.0)

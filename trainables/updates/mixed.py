@@ -66,7 +66,7 @@ class Mixed(Update):
         first, *others = closures
         losses = first()
         stepper.gradients(losses.total)
-        gradients, loss = stepper.take(), float(losses.total.detach())
+        gradients, loss = stepper.take(), losses.total.detach().double()
         offsets = self.member.offsets(gradients, loss, stepper, now)
         plain = self._plain(others, gradients, stepper)
         perturbed = gradients
@@ -85,7 +85,7 @@ class Mixed(Update):
         stepper.gradients(losses.total)
         plain = stepper.take()
         if isinstance(self.config, MemoryMixedConfig) and self.config.ema_batches == "both":
-            self.member.direction.observe(plain, float(losses.total.detach()))
+            self.member.direction.observe(plain, losses.total.detach().double())
         return plain
 
     def gradient_evaluations(self, batches: int) -> int:
@@ -175,5 +175,7 @@ class GNP(Mixed):
         self.normalised = config.normalised
 
     def _plain(self, others: Sequence[Closure], gradients: Gradients, stepper: Stepper) -> Gradients:
+        if not self.normalised:
+            return gradients
         norm = global_norm(gradients)
-        return scaled(gradients, 1 / norm) if self.normalised and norm > 0 else gradients
+        return scaled(gradients, 1 / norm.where(norm > 0, 1.0))
