@@ -236,7 +236,7 @@ class Trainer:
         self.model.eval()
         with torch.no_grad():
             hidden = self._finite(self.model.extract(self.model.fuse()))
-            return evaluator(lambda users: self.model.score(hidden, users), self.device)
+            return evaluator(self.model.scorer(hidden), self.device)
 
     def evaluate_best(self, judged: Interactions) -> dict[str, float]:
         """Mean ranking metrics of the best validation epoch's weights on other interactions; the weights stay."""
