@@ -142,6 +142,15 @@ def test_a_score_that_is_no_number_is_never_in_favour_of_a_positive() -> None:
     assert found["recall@50"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize(("better", "found"), [(49, 1.0), (50, 0.0)])
+def test_the_coarse_look_lets_through_who_comes_fiftieth(better: int, found: float) -> None:
+    train, judged = Interactions(np.array([0]), np.array([1599])), Interactions(np.array([0]), np.array([60]))
+    scores = torch.zeros(1, 1600)
+    scores[0, :better], scores[0, 60] = 2.0, 1.0  # every better item is the best of a group of its own
+    evaluator = RankingEvaluator(train, judged, 1600)
+    assert evaluator(lambda users: scores[users].clone(), torch.device("cpu"))["recall@50"] == found
+
+
 def test_only_the_positives_that_a_coarse_look_leaves_are_ranked_item_by_item(monkeypatch: pytest.MonkeyPatch) -> None:
     train, judged = random_split(2, num_users=40, num_items=3000)
     looked_at = []
