@@ -12,9 +12,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Container, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,8 @@ from trainables.errors import TrainableError
 from trainables.places import Place, sync_folder, without_secrets
 
 TENSORS, NUMBERS = "weights.pt", "progress.json"
+_LARGE = 2**20
+"""Bytes from which on a thread is worth starting."""
 _NAME = re.compile(r"epoch_(\d{6,})")
 
 
@@ -45,13 +48,30 @@ def save(folder: Path, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -
 
 def _write(folder: Path, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
     with open(folder / TENSORS, "wb") as file:
-        written = _Hashing(file)
-        torch.save(dict(tensors), written)  # type: ignore[arg-type]
+        written = _write_tensors(file, tensors)
         os.fsync(file.fileno())
     with open(folder / NUMBERS, "wb") as file:
         file.write(_document(numbers, written))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write_tensors(file: "_Sink", tensors: Mapping[str, Any]) -> "_Hashing":
+    written = _Hashing(file)
+    with _without_checksums():
+        torch.save(dict(tensors), written)  # type: ignore[arg-type]
+    return written
+
+
+@contextmanager
+def _without_checksums() -> Iterator[None]:
+    """Leaves out the archive's own checksums: PyTorch never looks at them, and they take longer than the digest."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
 
 
 def load(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,15 +98,26 @@ def _read(tensors: Any, document: bytes, device: torch.device, place: str) -> tu
 
 
 class _Hashing:
-    """A file that is written to and never read; keeps the digest of what went into it."""
+    """A file that is written to and never read; keeps the digest of what went into it.
+
+    Large parts are digested while they are written: on a second core, where there is one, it takes no time.
+    """
 
     def __init__(self, file: "_Sink") -> None:
         self._file = file
         self.digest = hashlib.sha256()
 
     def write(self, content: bytes | memoryview) -> int:
-        self.digest.update(content)
-        self._file.write(content)
+        if len(content) < _LARGE:
+            self.digest.update(content)
+            self._file.write(content)
+            return len(content)
+        digesting = Thread(target=self.digest.update, args=(content,))
+        digesting.start()
+        try:
+            self._file.write(content)
+        finally:
+            digesting.join()  # the content is the caller's again once this returns
         return len(content)
 
     def flush(self) -> None:
@@ -145,8 +176,7 @@ class CheckpointFolder:
 
     def _upload(self, folder: str, tensors: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
         buffer = BytesIO()
-        written = _Hashing(buffer)
-        torch.save(dict(tensors), written)  # type: ignore[arg-type]
+        written = _write_tensors(buffer, tensors)
         self._place.write(f"{folder}/{TENSORS}", buffer.getbuffer())
         self._place.write(f"{folder}/{NUMBERS}", _document(numbers, written))
 

@@ -238,7 +238,7 @@ class Trainer:
         self.model.eval()
         with torch.no_grad():
             hidden = self._finite(self.model.extract(self.model.fuse()))
-            return evaluator(lambda users: self.model.score(hidden, users), self.device)
+            return evaluator(self.model.scorer(hidden), self.device)
 
     def evaluate_best(self, judged: Interactions) -> dict[str, float]:
         """Mean ranking metrics of the best validation epoch's weights on other interactions; the weights stay."""
@@ -261,14 +261,16 @@ class Trainer:
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(tensors, numbers): all that the epochs to come depend on; tensors for torch.save, numbers for JSON.
 
-        Random streams need no state: they are named by epoch.
+        Random streams need no state: they are named by epoch. Where the present weights are the best ones, they are
+        there under both names and torch.save writes them once.
         """
+        weights, is_best = self.model.state_dict(), self.progress.best_epoch == self.progress.epoch
         tensors = {
-            "model": self.model.state_dict(),
+            "model": weights,
             "objective": self.objective.state_dict(),
             "optimizer": self.stepper.optimizer.state_dict(),
             "update": self.update.state_dict(),
-            "best_weights": self.best_weights,
+            "best_weights": weights if self.best_weights and is_best else self.best_weights,
         }
         return tensors, self.progress.as_dict()
 
@@ -278,7 +280,8 @@ class Trainer:
         self.objective.load_state_dict(tensors["objective"])
         self.stepper.optimizer.load_state_dict(tensors["optimizer"])
         self.update.load_state_dict(tensors["update"])
-        self.best_weights = {name: value.to(self.device) for name, value in tensors["best_weights"].items()}
+        best = tensors["best_weights"].items()
+        self.best_weights = {name: value.to(self.device, copy=True) for name, value in best}
         self.progress = Progress.from_dict(numbers)
         self.stepper.gradient_evaluations = self.progress.gradient_evaluations
         self.stepper.optimizer_steps = self.progress.optimizer_steps

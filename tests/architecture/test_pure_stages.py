@@ -15,7 +15,7 @@ from trainables.models.base import Recommender
 from trainables.seeding import torch_stream
 from trainables.types import Batch
 
-STAGES = ("fuse", "extract", "loss", "score", "distilled")
+STAGES = ("fuse", "extract", "loss", "scorer", "distilled")
 PACKAGES = ("trainables", "search", "spaces")
 SOURCES = [path for package in PACKAGES for path in Path(__file__).parents[2].joinpath(package).rglob("*.py")]
 FORBIDDEN = ("torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "np.random.seed", "random.seed")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from pyarrow import fs
 
+from trainables import checkpoints
 from trainables.checkpoints import NUMBERS, TENSORS, CheckpointFolder, load, remove_all, remove_needless, save
 from trainables.errors import TrainableError
 
@@ -30,6 +31,23 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     tensors, numbers = load(tmp_path / "trial", CPU)
     assert torch.equal(tensors["model"]["weight"], torch.full((2, 3), 7.0))
     assert tensors["update"]["averages"][0] is None and numbers == {"epoch": 7, "score": None, "best_score": 7.0 / 3}
+
+
+@pytest.mark.parametrize("entries", [1, 2**18 - 1, 2**18, 3 * 2**18 + 5])
+def test_the_digest_is_that_of_the_file_whatever_the_size_of_its_parts(entries: int, tmp_path: Path) -> None:
+    weights = torch.rand(entries)
+    save(tmp_path / "trial", {"small": torch.ones(3), "large": weights}, {})
+    content = (tmp_path / "trial" / TENSORS).read_bytes()
+    stored = json.loads((tmp_path / "trial" / NUMBERS).read_bytes())["weights_sha256"]
+    assert stored == hashlib.sha256(content).hexdigest()
+    assert torch.equal(load(tmp_path / "trial", CPU)[0]["large"], weights)
+
+
+def test_a_large_part_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    with full.open("wb", buffering=0) as file, pytest.raises((OSError, RuntimeError)):
+        checkpoints._write_tensors(file, {"large": torch.rand(2**20)})
+    assert torch.serialization.get_crc32_options()
 
 
 def test_the_folder_above_is_made_and_holds_nothing_else(tmp_path: Path) -> None:

@@ -191,6 +191,39 @@ def test_a_trial_starts_from_the_best_weights_of_another(toy: DataBundle, tmp_pa
         trainer(toy, train__init_from=str(tmp_path / "nothing"))
 
 
+@pytest.mark.parametrize("through_a_file", [True, False])
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_best_weights_come_back_whether_they_are_the_present_ones_or_not_and_stay(
+    epochs: int, through_a_file: bool, toy: DataBundle, tmp_path: Path
+) -> None:
+    first, second = (trainer(toy, optimizer__learning_rate=3.0, train__max_epochs=9) for _ in range(2))
+    for _ in range(epochs):
+        first.run_epoch()
+    assert (first.progress.best_epoch == epochs) == (epochs == 1)
+    state = first.state()
+    if through_a_file:
+        checkpoints.save(tmp_path / "trial", *state)
+        state = checkpoints.load(tmp_path / "trial", torch.device("cpu"))
+    second.restore(*state)
+    best = {name: value.clone() for name, value in first.best_weights.items()}
+    # Trained on without a validation, so that only an alias could change them.
+    for trial in (first, second):
+        trial._train_epoch(epochs + 1)
+        assert any(not torch.equal(value, best[name]) for name, value in trial.model.state_dict().items())
+        assert all(torch.equal(value, best[name]) for name, value in trial.best_weights.items())
+
+
+def test_weights_that_are_the_best_ones_are_written_once(toy: DataBundle, tmp_path: Path) -> None:
+    trial, sizes = trainer(toy, model__embedding_size=256, optimizer__name="sgd"), []
+    trial.run_epoch()
+    for best_epoch in (1, 0):
+        trial.progress.best_epoch = best_epoch
+        checkpoints.save(tmp_path / "trial", *trial.state())
+        sizes.append((tmp_path / "trial" / checkpoints.TENSORS).stat().st_size)
+    weights = sum(value.nbytes for value in trial.model.state_dict().values())
+    assert sizes[1] - sizes[0] > 0.9 * weights
+
+
 def test_running_statistics_count_a_batch_once(toy: DataBundle) -> None:
     """None of the models has a batch normalisation; one that had it must not see SAM's second pass."""
     counts = []

@@ -1,8 +1,8 @@
 """What a recommender is: four pure stages, and the configuration they share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from trainables.data.bundle import DataBundle
 from trainables.devices import distinct
 from trainables.errors import ModelError
+from trainables.layers.dense import product
 from trainables.layers.features import FrozenFeatures, ProjectedFeatures
 from trainables.types import Batch, Fused, Hidden, Losses
+
+Scorer: TypeAlias = Callable[[Int[Tensor, " B"]], Float[Tensor, "B I"]]
 
 
 class ModelConfig(BaseModel):
@@ -26,10 +29,10 @@ class ModelConfig(BaseModel):
 
 
 class Recommender(nn.Module, ABC):
-    """Four pure stages: `fuse() -> H`, `extract(H) -> Hidden`, `loss(Hidden, Batch)`, `score(Hidden, users)`.
+    """Four pure stages: `fuse() -> H`, `extract(H) -> Hidden`, `loss(Hidden, Batch)`, `scorer(Hidden)`.
 
     The trainer calls `start_epoch` before each epoch, then per batch fuse, extract and loss, and for evaluation fuse,
-    extract and score in evaluation mode from the current weights. `fuse` ends at H by definition: an objective such as
+    extract and scorer in evaluation mode from the current weights. `fuse` ends at H by definition: an objective such as
     DVIB perturbs whatever it returned. A stage never assigns to `self`, never changes its arguments and draws nothing
     at random but dropout and its kin (dropped edges, Gumbel noise), in training mode only; tests hold every entry of
     the registry to that. What a batch leaves behind for later ones goes out as `Losses.memory` and comes back through
@@ -83,9 +86,17 @@ class Recommender(nn.Module, ABC):
     def loss(self, hidden: Hidden, batch: Batch) -> Losses:
         """The model's full batch loss, with its own regularisers and auxiliary losses."""
 
+    def scorer(self, hidden: Hidden) -> Scorer:
+        """Scores of all items, for whichever users it is then given. Default: inner product.
+
+        A ranking gives it one part of the users after another, so what all users share is to be computed here.
+        """
+        items = hidden.items.T
+        return lambda users: product(hidden.users[users], items)
+
     def score(self, hidden: Hidden, users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
-        """Scores of all items for the given users. Default: inner product."""
-        return hidden.users[users] @ hidden.items.T
+        """Scores of all items for the given users: what `scorer` gives, which is what a model may override."""
+        return self.scorer(hidden)(users)
 
     def distilled(self, hidden: Hidden, batch: Batch, limit: int | None) -> Mapping[str, Float[Tensor, "_ _"]]:
         """Logits, one distribution a row, on which a clean and a perturbed pass are compared.

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
 from trainables.devices import distinct
+from trainables.layers.dense import product
 from trainables.layers.features import ProjectedFeatures, batch_items
 from trainables.layers.losses import cosine_distance, embedding_norm
 from trainables.layers.propagation import SparseOperator, light_propagation
 from trainables.layers.tensors import linear_xavier_normal, rows, xavier_uniform
-from trainables.models.base import ModelConfig, Recommender
+from trainables.models.base import ModelConfig, Recommender, Scorer
 from trainables.types import Batch, Fused, Hidden, Losses
 
 
@@ -84,9 +85,9 @@ class BM3(Recommender):
             regularisation=self.config.reg_weight * embedding_norm(hidden.users, hidden.items),
         )
 
-    def score(self, hidden: Hidden, users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
-        scores: Tensor = self.predictor(hidden.users[users]) @ self.predictor(hidden.items).T
-        return scores
+    def scorer(self, hidden: Hidden) -> Scorer:
+        items = self.predictor(hidden.items).T
+        return lambda users: product(self.predictor(hidden.users[users]), items)
 
     def distilled(self, hidden: Hidden, batch: Batch, limit: int | None) -> Mapping[str, Float[Tensor, "_ _"]]:
         """Per modality the online and the target view of the batch's items, a distribution over the D entries.

@@ -4,17 +4,16 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.layers.dense import product
 from trainables.layers.losses import bpr_mean, pair_scores
 from trainables.layers.modal_encoder import ModalEncoder, modality_weights, weighted_parts
 from trainables.layers.propagation import SparseOperator
 from trainables.layers.tensors import rows
 from trainables.layers.user_attention import UserAttention
-from trainables.models.base import ModelConfig, Recommender
+from trainables.models.base import ModelConfig, Recommender, Scorer
 from trainables.types import Batch, Fused, Hidden, Losses
 
 
@@ -82,6 +81,6 @@ class DRAGON(Recommender):
         penalty = self.encoder.preference_penalty(batch.users) + self.user_weights.square().mean()
         return Losses.of(bpr=bpr_mean(*scores) / math.log(2), regularisation=self.config.reg_weight * penalty)
 
-    def score(self, hidden: Hidden, users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
-        scores: Tensor = self.attention(hidden.users, users) @ hidden.items.T
-        return scores
+    def scorer(self, hidden: Hidden) -> Scorer:
+        items = hidden.items.T
+        return lambda users: product(self.attention(hidden.users, users), items)

@@ -10,12 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.layers.dense import product
 from trainables.layers.dropout import dropout
 from trainables.layers.edge_dropout import DroppableAdjacency, uniform_rate
 from trainables.layers.losses import cosine_distance, half_squared_norm
 from trainables.layers.propagation import light_propagation
 from trainables.layers.tensors import linear_default, rows, xavier_uniform
-from trainables.models.base import ModelConfig, Recommender
+from trainables.models.base import ModelConfig, Recommender, Scorer
 from trainables.types import Batch, Fused, Hidden, Losses
 
 
@@ -104,8 +105,12 @@ class SelfCF(Recommender):
             self.user_history.index_copy_(0, batch.users, memory["users"])
             self.item_history.index_copy_(0, batch.positives, memory["items"])
 
-    def score(self, hidden: Hidden, users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
+    def scorer(self, hidden: Hidden) -> Scorer:
         """pred(e_u)·e_i + e_u·pred(e_i), as (W e_u + b + Wᵀ e_u)·e_i + e_u·b: one product over all items, not two."""
-        chosen, weight, bias = hidden.users[users], self.predictor.weight, self.predictor.bias
-        both: Tensor = self.predictor(chosen) + chosen @ weight
-        return both @ hidden.items.T + (chosen @ bias)[:, None]
+        items, weight, bias = hidden.items.T, self.predictor.weight, self.predictor.bias
+
+        def scores(users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
+            chosen = hidden.users[users]
+            return product(self.predictor(chosen) + chosen @ weight, items) + (chosen @ bias)[:, None]
+
+        return scores

@@ -18,7 +18,7 @@ from trainables.layers.losses import half_squared_norm
 from trainables.layers.one_sided import one_sided_propagation
 from trainables.layers.propagation import SparseOperator
 from trainables.layers.tensors import linear_xavier_uniform, rows, unit_rows, xavier_uniform
-from trainables.models.base import ModelConfig, Recommender
+from trainables.models.base import ModelConfig, Recommender, Scorer
 from trainables.types import Batch, Fused, Hidden, Losses
 
 FROM_ITEMS = "users/from_items"
@@ -135,9 +135,14 @@ class SLMRec(Recommender):
         losses = [in_batch_infonce(*pair, (index, index), self.config.ssl_temperature) for pair in pairs]
         return torch.stack(losses).sum()
 
-    def score(self, hidden: Hidden, users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
-        scores = self._user_vectors(hidden, users) @ self._item_vectors(self._item_views(hidden)).T
-        return torch.sigmoid(scores) if self.config.compat == "mmrec" else scores
+    def scorer(self, hidden: Hidden) -> Scorer:
+        items = self._item_vectors(self._item_views(hidden)).T
+
+        def scores(users: Int[Tensor, " B"]) -> Float[Tensor, "B I"]:
+            found = product(self._user_vectors(hidden, users), items)
+            return torch.sigmoid(found) if self.config.compat == "mmrec" else found
+
+        return scores
 
 
 def _inverse_lengths(features: Mapping[str, np.ndarray]) -> Tensor:

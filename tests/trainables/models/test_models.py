@@ -11,6 +11,7 @@ from dense_reference import batch_of, build
 
 from trainables.data.bundle import DataBundle, Interactions
 from trainables.models import MODELS
+from trainables.models.base import Recommender
 from trainables.seeding import numpy_stream
 
 WITH_FEATURES = [name for name, model in MODELS.items() if model.uses_features]
@@ -83,6 +84,16 @@ def test_float32_agrees_with_float64(name: str, toy: DataBundle) -> None:
         model = build(name, toy).to(dtype).eval()
         scores.append(model.score(model.extract(model.fuse()), torch.arange(toy.num_users)).double())
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_scorer_gives_every_part_of_the_users_what_score_gives_all_of_them(name: str, toy: DataBundle) -> None:
+    model = build(name, toy).eval()
+    assert type(model).score is Recommender.score
+    hidden = model.extract(model.fuse())
+    scorer, users = model.scorer(hidden), torch.arange(toy.num_users)
+    parts = torch.cat([scorer(part) for part in users.split(3)])
+    torch.testing.assert_close(parts, model.score(hidden, users), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.uses_negatives])
