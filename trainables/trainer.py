@@ -62,7 +62,10 @@ class Trainer:
         if config.train.init_from is not None:
             self._start_from(Path(config.train.init_from))
         with torch.no_grad():
-            widths = {name: h.shape[1] for name, h in self.model.eval().fuse().items()}
+            # Of one item alone: for the widths nothing need be projected.
+            first = torch.zeros(1, dtype=torch.int64, device=self.device)
+            fused = self.model.eval().fuse(Batch(first, first, first[:, None]))
+            widths = {name: h.shape[1] for name, h in fused.items()}
         objective = objective_type(config.objective, widths, torch_stream(config.seed, "init", 1))
         self.objective = objective.to(self.device, dtype)
         self.objective.check(self.model)

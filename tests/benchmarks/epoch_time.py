@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,14 @@ def line(model: str, figures: dict[str, Any], scales: dict[str, float]) -> tuple
     return f"{model:>10s} {middle:8.2f} {spread:>15s} {beside} {rest}", times
 
 
+def baby_folder(places: Sequence[str]) -> Path:
+    """The folder that was named, else one below the system's temporary one; made where it is not there."""
+    folder = Path(places[0]) if places else Path(tempfile.gettempdir()) / "recsweep-benchmark" / "baby"
+    if not folder.exists():
+        write_folder(folder, synthesize(RECIPES["baby"], seed=999))
+    return folder
+
+
 def in_child(task: Callable[[], Any]) -> Any:
     """What the task returns in a process of its own, so that memory and caches do not add up."""
     reading, writing = os.pipe()
@@ -125,9 +133,7 @@ def main() -> None:
     """Prints the table."""
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.gettempdir()) / "recsweep-benchmark" / "baby"
-    if not folder.exists():
-        write_folder(folder, synthesize(RECIPES["baby"], seed=999))
+    folder = baby_folder(sys.argv[1:2])
     torch.set_num_threads(1)
     data = load(configuration(folder, "lightgcn").data, cache=folder.with_name(f"{folder.name}-graphs"))
     reference = {
