@@ -11,7 +11,7 @@ from tests.conftest import toy_bundle
 from trainables import devices
 from trainables.layers.contrastive import contrast_with_all, in_batch_infonce
 from trainables.models import MODELS
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import OBJECTIVES, amr
 from trainables.types import Batch
 
 MODULES = (
@@ -108,3 +108,14 @@ def test_a_contrast_with_all_of_repeated_rows_is_that_of_distinct_ones(request: 
 def test_a_block_takes_a_whole_table_elsewhere(elsewhere: None) -> None:
     assert devices.block_rows(torch.zeros(1), 2048, 64) == 2**20
     assert devices.block_rows(torch.zeros(1), 2048, 2**30) == 1
+
+
+def test_the_random_adversary_draws_from_the_same_truncated_normal(request: pytest.FixtureRequest) -> None:
+    levels, table = torch.linspace(0.01, 0.99, 50), torch.empty(400, 500)
+    torch.manual_seed(0)
+    here = amr._normal(table).flatten()
+    request.getfixturevalue("elsewhere")
+    there = amr._normal(table).flatten()
+    assert there.min() >= -2 and there.max() <= 2
+    places = (levels * len(here)).long()
+    torch.testing.assert_close(here.sort().values[places], there.sort().values[places], rtol=0, atol=0.02)

@@ -1,5 +1,6 @@
 """AMR: train on the features as they are, and on the features as an adversary would have them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -156,4 +157,8 @@ def unregularised(losses: Losses) -> Float[Tensor, ""]:
 
 def _normal(table: Float[Tensor, "I _"]) -> Float[Tensor, "I _"]:
     """Standard normal draws within two standard deviations, from the global generator."""
-    return nn.init.trunc_normal_(torch.empty_like(table, requires_grad=False), a=-2.0, b=2.0)
+    if finds_rows(table):
+        return nn.init.trunc_normal_(torch.empty_like(table, requires_grad=False), a=-2.0, b=2.0)
+    # PyTorch draws again until every entry lies within, and looks each time; the quantiles of even draws always do.
+    even = torch.empty_like(table, requires_grad=False).uniform_(-1, 1)
+    return even.mul_(math.erf(math.sqrt(2))).erfinv_().mul_(math.sqrt(2))
