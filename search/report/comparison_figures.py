@@ -55,7 +55,7 @@ def profile_charts(comparison: Comparison) -> list[Chart]:
         f"{f' On no task: {never}.' if never else ''}"
     )
     legend = [looks[arm] for arm in comparison.arms]
-    return [chart("profiles", "How nearly cheapest over tasks", caption, figure, legend=legend, height=20)]
+    return [chart("profiles-chart", "How nearly cheapest over tasks", caption, figure, legend=legend, height=20)]
 
 
 def _curve_chart(comparison: Comparison, task: pd.Series) -> Chart:
