@@ -1,5 +1,7 @@
 """The precision of a GPU's products: switched for training alone, and without effect on a CPU."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -21,6 +23,18 @@ def test_the_switch_goes_back_to_where_it_was_even_after_an_error() -> None:
         assert PRODUCTS.fp32_precision == "tf32"
         raise ValueError("in between")
     assert PRODUCTS.fp32_precision == before
+
+
+def test_a_pytorch_before_2_9_has_the_switch_under_its_earlier_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    earlier = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", earlier)
+    with matrix_products("float32"):
+        assert earlier.allow_tf32 is False
+        with matrix_products("tf32"):
+            assert earlier.allow_tf32 is True
+    assert vars(earlier) == {"allow_tf32": True}
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("float32", "ieee"), ("tf32", "tf32")])
