@@ -14,6 +14,14 @@ def needs_extra(what: str, package: str, otherwise: str) -> DataError:
     )
 
 
+def cannot_load(what: str, package: str, error: Exception, otherwise: str) -> DataError:
+    """Returns the error that an optional package is installed and does not work, as with parts that do not fit."""
+    return DataError(
+        f"encoding {what} needs {package}, which is installed but cannot be loaded: {first_line(error)}; mend that "
+        f"installation, or give {otherwise}"
+    )
+
+
 def first_line(error: Exception) -> str:
     """Returns an error of a library in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

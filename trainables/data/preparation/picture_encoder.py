@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from trainables.data.features import file_digest
-from trainables.data.preparation.extra import first_line, needs_extra
+from trainables.data.preparation.extra import cannot_load, first_line, needs_extra
 from trainables.data.preparation.feature_rows import Encode, Encoder
 from trainables.errors import DataError
 
-DEFAULT_IMAGE_MODEL = "resnet50"
-"""2,048 numbers a picture."""
+_WITHOUT = "the published features (--images FILE.b)"
 _BATCH = 64
 
 
@@ -37,7 +36,9 @@ def _load(model: str, weights: Path | None, device: str | None) -> Encode:
     try:
         import timm
     except ImportError as error:
-        raise needs_extra("pictures", "timm", "the published features (--images FILE.b)") from error
+        raise needs_extra("pictures", "timm", _WITHOUT) from error
+    except Exception as error:
+        raise cannot_load("pictures", "timm", error, _WITHOUT) from error
     local = None if weights is None else {"file": str(weights)}
     try:
         loaded = timm.create_model(model, pretrained=True, num_classes=0, pretrained_cfg_overlay=local)

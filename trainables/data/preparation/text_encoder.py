@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.preparation.extra import first_line, folder_digest, needs_extra
+from trainables.data.preparation.extra import cannot_load, first_line, folder_digest, needs_extra
 from trainables.data.preparation.feature_rows import Encode, Encoder
 from trainables.errors import DataError
 
-DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
-"""384 numbers a text."""
+_WITHOUT = "--text-model none"
 
 
 def sentence_encoder(model: str, device: str | None = None) -> Encoder:
@@ -32,7 +31,9 @@ def _load(model: str, device: str | None) -> Encode:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise needs_extra("texts", "sentence-transformers", "--text-model none") from error
+        raise needs_extra("texts", "sentence-transformers", _WITHOUT) from error
+    except Exception as error:
+        raise cannot_load("texts", "sentence-transformers", error, _WITHOUT) from error
     try:
         loaded = SentenceTransformer(model, device=device)
     except Exception as error:

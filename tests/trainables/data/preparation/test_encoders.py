@@ -1,6 +1,7 @@
 """The optional encoders, with tiny models that the tests make; without the extra, the sentence that it is missing."""
 
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +26,22 @@ def test_without_the_extra_texts_are_an_error_that_says_what_to_install():
 def test_without_the_extra_pictures_are_an_error_that_says_what_to_install():
     with pytest.raises(DataError, match=r"pip install 'recsweep\[features\]', or give the published features"):
         picture_encoder("resnet50").load()
+
+
+@pytest.mark.parametrize(
+    ("module", "load"),
+    [
+        ("sentence_transformers", lambda: sentence_encoder("any").load()),
+        ("timm", lambda: picture_encoder("any").load()),
+    ],
+)
+def test_a_package_that_is_installed_and_broken_is_an_error_that_says_how(tmp_path, monkeypatch, module, load):
+    # As where torchvision does not fit PyTorch: the import raises what is no ImportError.
+    (tmp_path / f"{module}.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(DataError, match=r"installed but cannot be loaded: operator torchvision::nms does not exist; "):
+        load()
 
 
 @pytest.mark.filterwarnings("default")
