@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -72,6 +73,12 @@ def joined(
     finally:
         ray.shutdown()
         authentication.use(mode)
+
+
+def connected() -> bool:
+    """Whether this process is connected to Ray, as when a caller has opened the connection before."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 @contextmanager

@@ -137,9 +137,10 @@ def run_units(
     interrupted = False
     if missing:
         bundles = _load(missing)
+        shared = cluster.connected()
         with connect():
             try:
-                for unit, measured, seconds in _measured(missing, bundles, spec):
+                for unit, measured, seconds in _measured(missing, bundles, spec, cancel=shared):
                     found = rows(unit, measured)
                     store.append(table, found)
                     ends.append(UnitEnd(unit, len(ends) + 1, len(missing), len(found), seconds, measured.error))
@@ -182,9 +183,15 @@ def _load(units: Sequence[Unit]) -> dict[str, DataBundle]:
 
 
 def _measured(
-    units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec
+    units: Sequence[Unit], bundles: dict[str, DataBundle], spec: SweepSpec, *, cancel: bool
 ) -> Iterator[tuple[Unit, Measured, float]]:
-    """Runs the units on the connected cluster, as many at once as it holds; yields each as it ends, with seconds."""
+    """Runs the units on the connected cluster, as many at once as it holds; yields each as it ends, with seconds.
+
+    Args:
+        cancel: whether units that still run are to be cancelled at an interrupt. A connection that is closed ends them
+            by itself, and Ray's core can abort this process where it is cancelling them just then; for the same reason
+            none is cancelled by force.
+    """
     import ray
 
     capacity = cluster.Capacity(spec, studies(spec))
@@ -205,8 +212,8 @@ def _measured(
             unit, begun = running.pop(ended)
             yield unit, _result(ray, ended), time.monotonic() - begun
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        for reference in running if cancel else ():
+            ray.cancel(reference)
 
 
 def _result(ray: Any, reference: Any) -> Measured:

@@ -211,6 +211,51 @@ def test_an_interrupt_keeps_what_was_measured_and_the_same_command_measures_the_
     assert f"40 units, {40 - finished} measured, {finished} in the store already" in rest.stdout
 
 
+INTERRUPTED_IN_PYTHON = """
+import time
+import ray
+from search import Store
+from search.protocols import runner
+from search.protocols.task import Measured
+from search.sections import ProtocolsSection
+
+def measure(unit, bundle, resources):
+    for _ in range(0 if unit.seed == 100 else 3000):
+        time.sleep(0.1)
+    return Measured(error="no matter")
+
+runner.measure = measure
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+def interrupt(end):
+    raise KeyboardInterrupt
+
+protocols = ProtocolsSection(generalisation={"seeds": tuple(range(100, 140))})
+outcome = runner.run_protocols(Store("s"), "judged", protocols, cells=[CELL], on_unit=interrupt)
+deadline = time.monotonic() + 60
+while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+    time.sleep(0.2)
+print(outcome.interrupted, len(outcome.failed), ray.available_resources().get("CPU", 0))
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_nothing_running_on_a_connection_of_the_callers(folder: Path) -> None:
+    """All units but the first take five minutes, so one that went on would be seen."""
+    script = INTERRUPTED_IN_PYTHON.replace("CELL", repr(CELLS[0]), 1)
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "1", "2.0"], done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_the_new_rows_can_be_queried_and_reported(folder: Path, recsweep_in: Recsweep) -> None:
     sql = "select protocol, count(*) as n from protocols group by protocol order by protocol"
