@@ -5,7 +5,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
+from importlib.metadata import version
+from typing import Annotated, TextIO
 
 import typer
 from typer.exceptions import TyperException
@@ -20,11 +21,27 @@ WRONG_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="recsweep",
-    help="Hyperparameter sweeps of multimodal recommenders: launch them, query the results, see what tuning costs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"recsweep {version('recsweep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hyperparameter sweeps of multimodal recommenders: launch them, query the results, see what tuning costs."""
+
+
 for command in (
     sweeps.launch,
     sweeps.resume,

@@ -1,6 +1,7 @@
 """Commands that only say something: show, plan, data; in this process, through the same entry as the terminal's."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_show_names_every_entry(topic: str, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     known = {**REGISTRIES, "presets": [*PRESETS, *SETTINGS], "sweeps": builtin_sweeps()}
     assert all(name in said for name in known.get(topic, ["update.rho", "0.01 to 2 (log)"]))
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"recsweep {version('recsweep')}\n"
 
 
 def test_show_presets_spells_out_what_settings_set(capsys: pytest.CaptureFixture[str]) -> None:
