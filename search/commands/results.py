@@ -1,5 +1,6 @@
 """Commands that read the store: query, best, report, compare, convergence."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -85,9 +86,10 @@ def _write(table: "pa.Table", form: str | None, output: Path | None) -> int:
     if output is None:
         write_result(table, chosen, sys.stdout.buffer)
         return 0
+    whole = io.BytesIO()  # what the place holds stays where the format lacks a type of the result
+    write_result(table, chosen, whole)
     try:
-        with output.open("wb") as file:
-            write_result(table, chosen, file)
+        output.write_bytes(whole.getbuffer())
     except OSError as error:
         raise QueryError(f"--output {output} must be writable, but: {error.strerror}") from None
     return 0

@@ -109,6 +109,14 @@ def test_an_output_file_gets_what_stdout_would_get(terminal: Terminal, tmp_path:
         assert repr(pq.read_table(tmp_path / "found")["best_score"].to_pylist()) == repr(list(SCORES))
 
 
+def test_a_format_that_lacks_a_type_leaves_the_output_file_as_it_was(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "found").write_text("dear")
+
+    said = terminal.refused("select interval 1 day as span", "--format", "parquet", "-o", "found")
+
+    assert "the result cannot be written as parquet" in said and (tmp_path / "found").read_text() == "dear"
+
+
 def test_a_named_query_is_about_the_latest_sweep_unless_one_is_named(terminal: Terminal) -> None:
     best = [json.loads(terminal.asks("best", "--format", "json", *more)) for more in ((), ("--param", "sweep=early"))]
 
