@@ -1,12 +1,13 @@
 """Prints what a grid's best validation score costs: the grid as the field runs it against `recsweep launch`.
 
-Usage: python tests/benchmarks/cost_to_score.py grid MODEL DATA_ROOT FOLDER
+Usage: python tests/benchmarks/cost_to_score.py grid MODEL DATA_ROOT FOLDER [share=1/2]
        python tests/benchmarks/cost_to_score.py search MODEL DATA_ROOT FOLDER [seeds=999,1,2,3,4] [K=V ...]
 
 MODEL is lightgcn or freedom, on lfm2k below DATA_ROOT. `grid` trains every point of a grid (the published one times
 learning rates) to its own early stop, one after the other in one process with one thread, validating every epoch. It
 trains with our own trainer, so that what differs is the search alone, and never touches the test split, where MMRec
-would also rank it every epoch. Results go to FOLDER/MODEL-grid.jsonl as they come; called again, it goes on.
+would also rank it every epoch. Results go to FOLDER/MODEL-grid.jsonl as they come; called again, it goes on. With
+`share=1/2` beside `share=2/2` two processes train half of it each, which changes no number but the waiting.
 
 `search` runs TPE and ASHA over ranges that contain the grid, from a fresh process, on all cores, and stops when a trial
 has reached the grid's best score; it prints seconds and gradient evaluations from the start of that process (imports
@@ -51,8 +52,8 @@ TRIALS = 81
 MAX_EPOCHS = 1000
 
 
-def grid(model: str, root: str, folder: Path) -> None:
-    """Trains the points that FOLDER does not know yet."""
+def grid(model: str, root: str, folder: Path, share: str) -> None:
+    """Trains the points of its share ("2/3": the second of three) that FOLDER does not know yet."""
     from trainables.config import TrialConfig
     from trainables.data.catalog import load
     from trainables.trainer import Trainer
@@ -61,7 +62,8 @@ def grid(model: str, root: str, folder: Path) -> None:
     file = folder / f"{model}-grid.jsonl"
     known = [row["point"] for row in read(file)]
     names, values = zip(*GRIDS[model].items(), strict=True)
-    for numbers in itertools.product(*values):
+    part, parts = map(int, share.split("/"))
+    for numbers in itertools.islice(itertools.product(*values), part - 1, None, parts):
         point = dict(zip(names, numbers, strict=True))
         if point in known:
             continue
@@ -168,7 +170,8 @@ def main() -> None:
     action, model, root, folder, *rest = sys.argv[1:]
     Path(folder).mkdir(parents=True, exist_ok=True)
     if action == "grid":
-        grid(model, str(Path(root).resolve()), Path(folder))
+        share = rest[0].removeprefix("share=") if rest else "1/1"
+        grid(model, str(Path(root).resolve()), Path(folder), share)
         return
     seeds = [999, 1, 2, 3, 4]
     for argument in rest:
