@@ -172,9 +172,10 @@ class TrainSection(Section):
     init_from: str | None = None
     """Folder of a trial's checkpoint, of the same model and sizes, whose best weights every trial starts from, as AMR
     does from a trained VBPR; relative as for `data.root`. Null draws the weights."""
-    precision: Literal["float32", "tf32"] = "float32"
-    """In which a GPU multiplies matrices in training: `tf32` rounds their entries to 10 bits behind the point, which is
-    faster and changes the numbers; on a CPU both are the same."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """In which matrices are multiplied in training: `tf32` lets a GPU round all factors to 10 bits behind the point and
+    does nothing on a CPU; `bf16` rounds those of large dense products, as with features, to 7 bits on every device.
+    Both are faster and change the numbers."""
 
 
 class GoalSection(Section):

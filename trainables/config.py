@@ -43,8 +43,9 @@ class TrainConfig(BaseModel):
     init_from: str | None = None
     """Folder of a checkpoint of the same model, whose best weights are this trial's first ones; None draws them."""
     precision: Precision = "float32"
-    """In which a GPU multiplies matrices in training: `tf32` rounds their entries to 10 bits behind the point. Weights,
-    sums and validation are float32 in any case, and on a CPU both are the same."""
+    """In which matrices are multiplied in training: `tf32` lets a GPU round all factors to 10 bits behind the point and
+    does nothing on a CPU; `bf16` rounds those of large dense products (features) to 7 bits on every device. Weights,
+    gradients, sums, losses and validation are float32 in any case."""
 
 
 @dataclass(frozen=True)

@@ -171,9 +171,10 @@ class Trainer:
         """
         self._start_epoch(1)
         groups = self._groups(1)[: -(-most_batches // self.update.batches_per_step)]
-        self._run_steps(groups[:2], 1)
-        before, start = self.stepper.gradient_evaluations, time.perf_counter()
-        self._run_steps(groups, 1)
+        with matrix_products(self.config.train.precision):
+            self._run_steps(groups[:2], 1)
+            before, start = self.stepper.gradient_evaluations, time.perf_counter()
+            self._run_steps(groups, 1)
         trained = time.perf_counter()
         self.evaluate(self.evaluator)
         evaluated = time.perf_counter()

@@ -90,8 +90,9 @@ def test_ray_is_imported_by_one_module_of_trainables_only(path):
         assert not {name for name in imported(path) if is_below(name, ("ray",))}
 
 
-# Inside trainables: what each part may import of ours, beside errors, types and what pays on a device, for all.
-COMMON = ("trainables.types", "trainables.errors", "trainables.devices")
+# Inside trainables: what each part may import of ours, beside errors, types, the precision of products and what pays
+# on a device, for all.
+COMMON = ("trainables.types", "trainables.errors", "trainables.devices", "trainables.precision")
 MAY_IMPORT = {
     "trainables.layers": ("trainables.layers",),
     "trainables.models": ("trainables.layers", "trainables.data.bundle", "trainables.models"),

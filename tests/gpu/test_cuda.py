@@ -13,6 +13,8 @@ from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.config import DataConfig
+from trainables.layers import dense
+from trainables.layers.dense import product
 from trainables.models import MODELS
 from trainables.objectives import OBJECTIVES
 from trainables.precision import matrix_products
@@ -73,6 +75,15 @@ def test_losses_and_scores_agree_with_those_of_a_cpu(data: DataBundle, model: st
     assert all(parameter.device.type == DEVICE for parameter in there.model.parameters())
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_losses_in_bf16_agree_with_those_of_a_cpu_and_no_step_waits(data: DataBundle, model: str) -> None:
+    there, here = (trainer(data, device, model__name=model, train__precision="bf16") for device in (DEVICE, "cpu"))
+    for _ in range(2):
+        found, expected = there.run_epoch(), here.run_epoch()
+        assert found.losses["loss"] == pytest.approx(expected.losses["loss"], rel=TOLERANCE)
+    assert_no_step_waits(trainer(data, DEVICE, model__name=model, train__precision="bf16"))
+
+
 @pytest.mark.parametrize("update", ["descent", "mirror_gradient", "sam", "bsam_plus", "fisher_sam"])
 @pytest.mark.parametrize("model", MODELS)
 def test_no_step_of_an_update_waits_for_the_device(data: DataBundle, model: str, update: str) -> None:
@@ -88,19 +99,22 @@ def test_no_step_of_an_objective_waits_for_the_device(data: DataBundle, model: s
 def assert_no_step_waits(subject: Trainer) -> None:
     subject._start_epoch(1)
     groups = subject._groups(1)
-    subject._run_steps(groups[:2], 1)  # loads libraries and fills the allocator's cache
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        subject._run_steps(groups[:2], 1)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with matrix_products(subject.config.train.precision):
+        subject._run_steps(groups[:2], 1)  # loads libraries and fills the allocator's cache
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            subject._run_steps(groups[:2], 1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("update", ["descent", "bsam_plus"])
-def test_a_restored_trial_goes_on_to_the_same_bits(data: DataBundle, update: str) -> None:
+def test_a_restored_trial_goes_on_to_the_same_bits(data: DataBundle, update: str, precision: str) -> None:
     # VBPR has dense products only: of sparse ones on a GPU the order of the sums is not promised.
-    first, second = (trainer(data, DEVICE, model__name="vbpr", update__name=update) for _ in range(2))
+    numbers = {"model__name": "vbpr", "update__name": update, "train__precision": precision}
+    first, second = (trainer(data, DEVICE, **numbers) for _ in range(2))
     first.run_epoch()
     second.restore(*copy.deepcopy(first.state()))  # an optimiser takes a state's tensors themselves
     assert first.run_epoch().losses == second.run_epoch().losses
@@ -127,3 +141,26 @@ def test_tf32_rounds_products_and_float32_does_not() -> None:
         with matrix_products(precision):  # type: ignore[arg-type]
             errors[precision] = float(((left.to(DEVICE) @ right.to(DEVICE)).cpu() - exact).abs().max())
     assert errors["float32"] < 1e-3 < errors["tf32"] < 1
+
+
+@pytest.mark.parametrize("shape", [(256, 512, 64), (1000, 300, 33), (17, 4097, 19)])
+def test_bf16_rounds_factors_and_adds_up_in_float32(shape: tuple[int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(*shape[at : at + 2], generator=generator) for at in (0, 1))
+    sizes = left.double().abs() @ right.double().abs()
+    rounded = left.bfloat16().double() @ right.bfloat16().double()
+    with matrix_products("bf16"):
+        for mirrored in (False, True):
+            pair = (right.t(), left.t()) if mirrored else (left, right)
+            found = product(*(factor.to(DEVICE) for factor in pair)).cpu().double()
+            found = found.t() if mirrored else found
+            assert ((found - rounded).abs() <= shape[1] * 2**-22 * sizes).all()
+    assert dense._has_wide_product(DEVICE), "torch.mm has no out_dtype here: bf16 goes by way of tf32"
+
+
+def test_raw_features_are_rounded_once_a_trial(data: DataBundle) -> None:
+    subject = trainer(data, DEVICE, model__name="vbpr", train__precision="bf16")
+    subject.run_epoch()
+    (held,) = [held for table, held in dense._CONSTANTS.items() if table is subject.model.get_buffer("features")]
+    subject.run_epoch()
+    assert held is not None and dense._CONSTANTS[subject.model.get_buffer("features")][1] is held[1]

@@ -197,12 +197,11 @@ class TestPaths:
 
 class TestPrecision:
     def test_counts_where_it_is_not_the_default(self, sweep_file):
-        plain, said, rounded = (
-            load(sweep_file, given) for given in ([], ["train.precision=float32"], ["train.precision=tf32"])
-        )
-        assert plain.digest == said.digest != rounded.digest
+        plain, *given = (load(sweep_file, [f"train.precision={name}"]) for name in ("float32", "tf32", "bf16"))
+        assert load(sweep_file, []).digest == plain.digest
+        assert len({plain.digest, *(spec.digest for spec in given)}) == 3
         assert "train.precision" not in studies(plain)[0].base
-        assert studies(rounded)[0].base["train.precision"] == "tf32"
+        assert [studies(spec)[0].base["train.precision"] for spec in given] == ["tf32", "bf16"]
 
     def test_must_be_a_known_one(self, sweep_file):
         with pytest.raises(SpecError, match=r"train.precision"):

@@ -21,6 +21,8 @@ from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.config import DataConfig
+from trainables.layers import dense
+from trainables.precision import matrix_products
 from trainables.trainer import Trainer
 from trainables.types import Batch, Losses, Moment
 from trainables.updates.base import Stepper
@@ -96,7 +98,8 @@ def step(flat: dict[str, Any], data: DataBundle) -> None:
     trainer._start_epoch(1)
     on_host = mock.patch("trainables.models.selfcf.uniform_rate", return_value=0.5)  # a number of the host's own
     sparse = mock.patch.object(torch, "sparse_csr_tensor", _csr)
-    with FakeTensorMode(allow_non_fake_inputs=False), on_host, sparse:
+    products = mock.patch.object(dense, "_wide_product", wraps=dense._wide_product)
+    with FakeTensorMode(allow_non_fake_inputs=False), on_host, sparse, products as wide:
         move(trainer.model)
         move(trainer.objective)
         trainer.model.train()
@@ -107,12 +110,17 @@ def step(flat: dict[str, Any], data: DataBundle) -> None:
         stepper = Stepper(params, optimizer.build(params), names=list(trained), clip_norm=optimizer.clip_norm)
         for number in range(2):
             closures = [closure(trainer) for _ in range(trainer.update.batches_per_step)]
-            losses = trainer.update(closures, stepper, Moment(1, number))
+            with matrix_products(trainer.config.train.precision):
+                losses = trainer.update(closures, stepper, Moment(1, number))
             assert losses.total.device.type == DEVICE, losses.total.device
         strays = [
             name for name, param in trained.items() if param.grad is not None and param.grad.device.type != DEVICE
         ]
         assert not strays, strays
+        multiplied = [call.args for call in wide.call_args_list]
+        rounds = trainer.config.train.precision == "bf16" and trainer.model.uses_features
+        assert bool(multiplied) == rounds, f"{len(multiplied)} products in bfloat16"
+        assert {factor.dtype for factors in multiplied for factor in factors} <= {torch.bfloat16}
 
 
 def closure(trainer: Trainer) -> Any:

@@ -49,6 +49,10 @@ def test_a_step_of_three_models_stays_on_the_device_and_waits_for_nothing() -> N
     assert outcomes(cases) == {}
 
 
+def test_a_step_in_bf16_multiplies_features_in_bfloat16_and_waits_for_nothing() -> None:
+    assert outcomes([{"model.name": model, "train.precision": "bf16"} for model in MODELS]) == {}
+
+
 def test_a_step_that_must_wait_is_found() -> None:
     case = {"model.name": "vbpr", "objective.name": "dvib_c", "objective.distill_items": "batch"}
     (found,) = outcomes([case]).values()
@@ -82,6 +86,8 @@ def test_variants_and_optimisers_stay_on_the_device_and_wait_for_nothing() -> No
     cases += [{"model.name": "selfcf", "model.variant": variant} for variant in ("he", "ep")]
     cases += [{"model.name": "ngcf", "model.node_dropout": 0.2, "model.regulariser": "norm"}]
     cases += [{"model.name": name, "model.compat": "mmrec"} for name in ("mmgcn", "dualgnn", "grcn")]
+    cases += [{"model.name": "vbpr", "objective.name": name, "train.precision": "bf16"} for name in OBJECTIVES]
+    cases += [{"model.name": "mmgcn", "update.name": name, "train.precision": "bf16"} for name in ("sam", "bsam_plus")]
     assert outcomes(cases) == {}
 
 

@@ -1,4 +1,4 @@
-"""The precision of a GPU's products: switched for training alone, and without effect on a CPU."""
+"""The precision of products: switched for training alone, and tf32 without effect on a CPU."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import torch
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.errors import ConfigError
-from trainables.precision import matrix_products
+from trainables.precision import matrix_products, rounds_factors, unrounded
 from trainables.trainer import Trainer
 
 PRODUCTS = torch.backends.cuda.matmul
@@ -37,14 +37,30 @@ def test_a_pytorch_before_2_9_has_the_switch_under_its_earlier_name(
     assert vars(earlier) == {"allow_tf32": True}
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_bf16_rounds_factors_and_lets_cuda_add_up_in_nothing_shorter() -> None:
+    before = PRODUCTS.allow_bf16_reduced_precision_reduction
+    with matrix_products("bf16"):
+        assert rounds_factors() and PRODUCTS.fp32_precision == "ieee"
+        assert PRODUCTS.allow_bf16_reduced_precision_reduction is False
+        with unrounded():
+            assert not rounds_factors()
+        with pytest.raises(ValueError, match="in between"), unrounded():
+            raise ValueError("in between")
+        assert rounds_factors()
+        with matrix_products("float32"):
+            assert not rounds_factors()
+    assert not rounds_factors() and PRODUCTS.allow_bf16_reduced_precision_reduction == before
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
 def test_losses_are_computed_in_the_precision_of_the_trial(toy: DataBundle, precision: str, expected: str) -> None:
     trainer = Trainer(TrialConfig.from_flat(SMALL | {"train.precision": precision}), toy)
     before, seen = PRODUCTS.fp32_precision, []
-    trainer.objective.register_forward_hook(lambda *_: seen.append(PRODUCTS.fp32_precision))
+    trainer.objective.register_forward_hook(lambda *_: seen.append((PRODUCTS.fp32_precision, rounds_factors())))
     trainer.run_epoch()
-    assert set(seen) == {expected}
-    assert PRODUCTS.fp32_precision == before
+    trainer.rehearse(1)
+    assert set(seen) == {(expected, precision == "bf16")}
+    assert PRODUCTS.fp32_precision == before and not rounds_factors()
 
 
 def test_on_a_cpu_both_precisions_are_the_same_to_the_bit(toy: DataBundle) -> None:
@@ -59,5 +75,5 @@ def test_on_a_cpu_both_precisions_are_the_same_to_the_bit(toy: DataBundle) -> No
 
 
 def test_another_precision_is_no_precision() -> None:
-    with pytest.raises(ConfigError, match=r"train.precision: Input should be 'float32' or 'tf32'"):
+    with pytest.raises(ConfigError, match=r"train.precision: Input should be 'float32', 'tf32' or 'bf16'"):
         TrialConfig.from_flat({"train.precision": "float16"})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from trainables.devices import finds_rows
-from trainables.layers.dense import affine, product
+from trainables.layers.dense import affine, constant, product, product_by_mkl
 from trainables.layers.tensors import shared_tensor
 from trainables.types import Batch
 
@@ -66,7 +66,7 @@ class _RowProjection(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             by_table = chosen.new_zeros(ctx.shape)
             for places, block in zip(torch.split(items, _BLOCK_ROWS), torch.split(gradient, _BLOCK_ROWS), strict=True):
-                by_table.index_copy_(0, places, block @ weight)
+                by_table.index_copy_(0, places, product_by_mkl(block, weight))
         return by_table, product(gradient.t(), chosen), gradient.sum(0), None
 
 
@@ -84,8 +84,7 @@ class FrozenFeatures(nn.Module):
         return {name: f"{name}_features" for name in self.names}
 
     def __getitem__(self, name: str) -> Float[Tensor, "I F"]:
-        features: Tensor = getattr(self, f"{name}_features")
-        return features
+        return constant(getattr(self, f"{name}_features"))
 
 
 class ProjectedFeatures(nn.Module):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainables.layers.dense import product
+from trainables.layers.dense import product, product_by_mkl
 from trainables.layers.graphs import CsrArrays, row_mean
 from trainables.layers.propagation import SparseOperator
 from trainables.layers.tensors import (
@@ -125,8 +125,9 @@ class _NodeUpdate(torch.autograd.Function):
         by_nodes = product(by_inner, own) if ctx.needs_input_grad[1] else None
         by_tables = by_messages, by_nodes, by_ids
         of_rows = [None if table is None else spread(touched, table, len(gradient)) for table in by_tables]
-        by_weights = torch.cat([heard.t() @ by_joint, _kept(inner, ids).t() @ by_joint]).t()
-        return *of_rows, (nodes.t() @ by_inner).t(), by_inner.sum(0), by_weights, by_joint.sum(0)
+        by_own = product_by_mkl(nodes.t(), by_inner).t()
+        by_halves = [product_by_mkl(half.t(), by_joint) for half in (heard, _kept(inner, ids))]
+        return *of_rows, by_own, by_inner.sum(0), torch.cat(by_halves).t(), by_joint.sum(0)
 
 
 def _halves(joint: Tensor) -> tuple[Tensor, Tensor]:

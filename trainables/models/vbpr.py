@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data.bundle import DataBundle
+from trainables.layers.dense import constant
 from trainables.layers.features import batch_items, project_rows
 from trainables.layers.losses import batch_rows, bpr_mean, embedding_norm, pair_scores
 from trainables.layers.tensors import linear_xavier_normal, shared_tensor, xavier_uniform
@@ -47,7 +48,7 @@ class VBPR(Recommender):
         self.projection = linear_xavier_normal(joint.shape[1], size, generator, zero_bias=True)
 
     def fuse(self, batch: Batch | None = None) -> Fused:
-        return {"joint": project_rows(self.features, self.projection, batch_items(batch))}
+        return {"joint": project_rows(constant(self.features), self.projection, batch_items(batch))}
 
     def feature_tables(self) -> Mapping[str, Mapping[str, slice]]:
         return {"features": self.columns}

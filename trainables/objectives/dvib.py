@@ -22,6 +22,7 @@ from trainables.objectives.distillation import (
     uniformity_of,
 )
 from trainables.objectives.noise import NoiseKind, Scale, eq13, kl_std, noise_draws, noise_network, perturbed
+from trainables.precision import unrounded
 from trainables.types import Batch, Fused, Hidden, Losses
 
 
@@ -73,10 +74,11 @@ class DVIB(Objective):
 
     def forward(self, model: Recommender, batch: Batch) -> Losses:
         fused = model.fuse()
-        hidden = model.extract(fused)
-        clean = model.loss(hidden, batch)
-        draws = {name: noise_draws(self.shared.noise, h, self.shared.dropout) for name, h in fused.items()}
-        return self.losses(model, batch, (fused, hidden, clean), draws)
+        with unrounded():
+            hidden = model.extract(fused)
+            clean = model.loss(hidden, batch)
+            draws = {name: noise_draws(self.shared.noise, h, self.shared.dropout) for name, h in fused.items()}
+            return self.losses(model, batch, (fused, hidden, clean), draws)
 
     def losses(
         self,

@@ -14,6 +14,7 @@ from trainables.objectives.distillation import (
     repetition,
     uniformity_of,
 )
+from trainables.precision import unrounded
 from trainables.types import Batch, Losses
 
 
@@ -39,8 +40,10 @@ class EntropyPenalty(Objective):
         check_distributions(self.config, model)
 
     def forward(self, model: Recommender, batch: Batch) -> Losses:
-        hidden = model.extract(model.fuse())
-        clean = model.loss(hidden, batch)
-        weight = self.config.gamma_d * repetition(self.config, model, batch)
-        penalty = weight * uniformity_of(distributions(self.config, model, hidden, batch))
+        fused = model.fuse()
+        with unrounded():  # as in DVIB, whose control this is
+            hidden = model.extract(fused)
+            clean = model.loss(hidden, batch)
+            weight = self.config.gamma_d * repetition(self.config, model, batch)
+            penalty = weight * uniformity_of(distributions(self.config, model, hidden, batch))
         return replace(Losses.of(**clean.parts, uniformity=penalty), memory=clean.memory)
