@@ -5,6 +5,9 @@ float32 product 1.3 to 1.5 times as fast on the shapes of feature projections (A
 60 to 85 GFLOP/s); it is reached through the operator behind PyTorch's own inductor. Elsewhere the plain product serves.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -38,8 +41,53 @@ def _onednn(left: Tensor, transposed_right: Tensor, bias: Tensor | None) -> Tens
 
 _ONEDNN = _has_onednn()
 
+_ROUNDED = ContextVar("_ROUNDED", default=False)
+
+
+@contextmanager
+def rounded_products() -> Iterator[None]:
+    """Within it every product of this module rounds its factors to bfloat16 (8 significant bits) and sums in float32.
+
+    Processors that multiply bfloat16 (AMX, AVX512-BF16, the tensor cores of a GPU) are faster then, and only they;
+    since the factors are rounded before, all others give the same numbers but for the order of summation.
+    """
+    token = _ROUNDED.set(True)
+    try:
+        yield
+    finally:
+        _ROUNDED.reset(token)
+
+
+@contextmanager
+def _few_bits_allowed() -> Iterator[None]:
+    """Lets the libraries multiply float32 factors in formats that hold bfloat16 ones exactly.
+
+    PyTorch has these switches from 2.9 on; before that, nothing is faster.
+    """
+    wanted: list[tuple[Any, str]] = [
+        (getattr(torch.backends.mkldnn, "matmul", None), "bf16"),
+        (torch.backends.cuda.matmul, "tf32"),
+    ]
+    switches = [(products, value) for products, value in wanted if hasattr(products, "fp32_precision")]
+    before = [products.fp32_precision for products, _ in switches]
+    for products, value in switches:
+        products.fp32_precision = value
+    try:
+        yield
+    finally:
+        for (products, _), value in zip(switches, before, strict=True):
+            products.fp32_precision = value
+
 
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    if not _ROUNDED.get():
+        return _unrounded(left, right, bias)
+    rounded = [factor.to(torch.bfloat16).to(factor.dtype) for factor in (left, right)]
+    with _few_bits_allowed():
+        return _unrounded(rounded[0], rounded[1], bias)
+
+
+def _unrounded(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
     if _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu" and _is_for_onednn(left, right):
         return _large_product(left, right, bias)
     return left @ right if bias is None else torch.addmm(bias, left, right)
