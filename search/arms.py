@@ -39,13 +39,15 @@ class Arm:
     """The evaluated configurations of one arm on one task; a configuration run with several seeds counts once.
 
     Attributes:
-        scores: best validation score per configuration, the mean over its seeds; NaN where it failed. [n]
+        scores: best validation score per configuration, the mean over its seeds; NaN where it failed, or was ended
+            before it was validated in full. [n]
         costs: cost per configuration in the unit of the comparison, the sum over its seeds. [n]
         prices: the same in every one of `UNITS`. [n] each
         points: the tuned values of each configuration. [n]
         complete: whether all trials of the configuration finished with a score. [n]
         device_seconds: of all configurations together.
-        finished, failed, truncated: trials by how they ended; their sum is the number of trials.
+        finished, failed, truncated: trials by how they ended; their sum is the number of trials. A trial of which there
+            are only estimates was truncated.
         tuned: names of the tuned hyperparameters.
         space_size: number of configurations in the space; None where it is continuous.
         published: number of configurations in the published grid of what the sweep tunes (the preset `paper`).
@@ -123,6 +125,15 @@ def decided_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return decided.assign(arm=arms, task=tasks)
 
 
+def only_estimated(specs: Mapping[str, SweepSpec], trials: pd.DataFrame) -> pd.Series:
+    """Return which trials were ended by order when early validation had only estimated their scores; bool [trials].
+
+    They have no score: an estimate is none.
+    """
+    early = [name for name, spec in specs.items() if spec.train.early_validation is not None]
+    return trials["sweep"].isin(early) & trials["status"].isin(TRUNCATED) & trials["best_score"].isna()
+
+
 def read_tasks(
     specs: Mapping[str, SweepSpec], decided: pd.DataFrame, params: pd.DataFrame, cost: str
 ) -> tuple[Task, ...]:
@@ -140,7 +151,7 @@ def read_tasks(
         (name, study.cell): (study, _published(spec, study)) for name, spec in specs.items() for study in studies(spec)
     }
     prices = {unit: 1.0 if unit == "trials" else decided[unit].astype(float).fillna(0.0) for unit in UNITS}
-    rows = decided.assign(point=_points(decided, params), **prices)
+    rows = decided.assign(point=_points(decided, params), estimated=only_estimated(specs, decided), **prices)
     return tuple(_read_task(str(name), group, studies_by_cell, cost) for name, group in rows.groupby("task", sort=True))
 
 
@@ -202,8 +213,8 @@ def _read_arm(where: str, name: str, rows: pd.DataFrame, studies_by_cell: _Studi
         complete=configurations["complete"].to_numpy(dtype=np.bool_),
         device_seconds=float(prices["device_seconds"].sum()),
         finished=int(rows["complete"].sum()),
-        failed=int((~scored).sum()),
-        truncated=int((scored & rows["status"].isin(TRUNCATED)).sum()),
+        failed=int((~scored & ~rows["estimated"]).sum()),
+        truncated=int((scored & rows["status"].isin(TRUNCATED)).sum() + rows["estimated"].sum()),
         tuned=study.space.tuned(),
         space_size=study.space.size(),
         published=published,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from search.arm_results import Yardstick
-from search.arms import BASE_ARM, FAILED, TRUNCATED, UNDECIDED, Task
+from search.arms import BASE_ARM, FAILED, TRUNCATED, UNDECIDED, Task, only_estimated
 from search.controls import missing_controls
 from search.errors import ComparisonError
 from search.significance import TASKS_FOR_SIGNED_RANKS
@@ -91,7 +91,7 @@ def notes(
         trials: every trial of the sweeps.
         decided: those that are compared.
     """
-    yield from _notes_on_trials(trials, decided)
+    yield from _notes_on_trials(specs, trials, decided)
     yield from _notes_on_settings(specs, decided)
     for name, yardstick in yardsticks.items():
         yield f"{name}: the base score {yardstick.base:.4f} is that of {BASE_ARM}, {yardstick.base_source}."
@@ -102,9 +102,9 @@ def notes(
         yield f"The verdicts hold for {names} only; {TASKS_FOR_SIGNED_RANKS} tasks are needed to speak beyond them."
 
 
-def _notes_on_trials(trials: pd.DataFrame, decided: pd.DataFrame) -> Iterator[str]:
-    undecided = int(trials["status"].isin(UNDECIDED).sum())
-    failed = int((decided["status"].isin(FAILED) | decided["best_score"].isna()).sum())
+def _notes_on_trials(specs: Mapping[str, SweepSpec], trials: pd.DataFrame, decided: pd.DataFrame) -> Iterator[str]:
+    undecided, estimated = int(trials["status"].isin(UNDECIDED).sum()), int(only_estimated(specs, decided).sum())
+    failed = int((decided["status"].isin(FAILED) | decided["best_score"].isna()).sum()) - estimated
     truncated = int((decided["status"].isin(TRUNCATED) & decided["best_score"].notna()).sum())
     if undecided:
         yield f"Trials left out because they still run or were lost with their machine: {undecided}."
@@ -117,6 +117,12 @@ def _notes_on_trials(trials: pd.DataFrame, decided: pd.DataFrame) -> Iterator[st
         yield (
             f"Trials that were pruned or stopped early: {truncated}. They count with their cost and with their best "
             "score so far, a lower bound; their arms have no harm rate, and pruned trials are not quite independent."
+        )
+    if estimated:
+        yield (
+            f"Trials that were pruned or stopped when there were only estimates of their scores: {estimated}. They "
+            "count with their cost and, as an estimate is no score, with the worst score seen on their task; their "
+            "arms have no harm rate."
         )
 
 

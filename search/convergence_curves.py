@@ -5,6 +5,7 @@ score so far: a run keeps its best weights, so what came later and was worse doe
 stays at its best.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -219,6 +220,11 @@ def _notes(shown: pd.DataFrame, chosen: Sequence[str], runs: pd.DataFrame) -> It
     yield (
         "Shares are of each arm's own best, so an arm that ends lower gets there sooner: read its score beside them."
     )
+    if any("train.early_validation" in json.loads(text) for text in shown["config_json"]):
+        yield (
+            "Early validations of some trials were estimates, which are no scores: their curves and shares begin at "
+            "the first full validation."
+        )
     for arm in chosen:
         missing = sorted(set(shown.loc[shown["arm"] == arm, "task"]) - set(runs.loc[runs["arm"] == arm, "task"]))
         if missing:

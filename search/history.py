@@ -11,6 +11,7 @@ import pandas as pd
 from search.errors import StoreError
 from search.spec import SweepSpec
 from search.store import Store
+from trainables.early_validation import estimate_of
 
 ENDED = ("finished", "pruned", "diverged", "failed")
 """Statuses of trials that ended for good; a running, stopped or lost one goes on at a resume."""
@@ -24,7 +25,7 @@ class PastTrial:
         candidate: place of its point in the cell, from 0.
         flat: its configuration.
         attempt: how often it began.
-        scores: (epoch, goal metric) of every validation that is stored, ascending.
+        scores: (epoch, goal metric) of every validation that is stored, estimates among them, ascending.
         epochs: every epoch that is stored.
         started: when its last attempt began.
         row: all columns of `trials`.
@@ -94,7 +95,9 @@ def _past(row: Mapping[str, Any], scores: tuple[tuple[int, float], ...], epochs:
 
 
 def _scores(metrics: pd.DataFrame, goal: str) -> dict[str, tuple[tuple[int, float], ...]]:
-    shown = metrics[(metrics["split"] == "valid") & (metrics["metric"] == goal)].sort_values("epoch")
+    # An epoch has one of the two: what the scheduler and the sampler were shown at the time.
+    judged = metrics["metric"].isin((goal, estimate_of(goal)))
+    shown = metrics[(metrics["split"] == "valid") & judged].sort_values("epoch")
     return {
         str(trial): tuple(zip(rows["epoch"].astype(int).tolist(), rows["value"].astype(float).tolist(), strict=True))
         for trial, rows in shown.groupby("trial")

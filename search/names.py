@@ -10,7 +10,7 @@ from spaces.params import Value
 JOB_VARIABLE = "RECSWEEP_JOB"
 """The environment variable that tells a driver the id of the job as which it was sent to a cluster."""
 
-ConfigValue: TypeAlias = Value | Sequence[str] | None
+ConfigValue: TypeAlias = Value | Sequence[str] | Mapping[str, Value] | None
 
 # Where the data lie does not change a number: the same trial has the same name on every machine.
 _NOT_IDENTITY = ("data.root",)

@@ -42,7 +42,8 @@ def study(store: Store, sweep: str, cell: str | None = None) -> optuna.Study:
     """Return one cell of a stored sweep as a study in memory, with every trial that has ended.
 
     Each trial is one of Optuna's, also where several differ in their seed alone; `user_attrs` hold its name, seed,
-    status, cost and error. Intermediate values are those of the goal metric on validation.
+    status, cost and error. Intermediate values are those of the goal metric on validation, with `early_validation`
+    its estimates first.
 
     Args:
         cell: its name; None where the sweep has one only.

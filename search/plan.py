@@ -4,7 +4,6 @@ All counts are for trials of full length, `train.max_epochs`: early stopping, pr
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -53,7 +52,8 @@ class CellPlan:
         batches: training batches per epoch.
         gradient_evaluations_per_epoch: least and most over the points and epochs.
         gradient_evaluations: of all trials at full length; exact for random and grid search.
-        validations: of all trials at full length.
+        validations: of all trials at full length, estimates among them.
+        estimates: of all trials; validations made by `train.early_validation`.
     """
 
     cell: str
@@ -65,6 +65,7 @@ class CellPlan:
     gradient_evaluations_per_epoch: Count
     gradient_evaluations: Count
     validations: int
+    estimates: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class ProtocolPlan:
         trainings: of all its seeds.
         gradient_evaluations: of all trainings at full length, least and most over the configurations that may be best;
             what is measured after a training is not in it.
-        validations: of all trainings at full length.
+        validations: of all trainings at full length, estimates among them.
+        estimates: of all trainings.
     """
 
     cell: str
@@ -98,6 +100,7 @@ class ProtocolPlan:
     trainings: int
     gradient_evaluations: Count
     validations: int
+    estimates: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,14 @@ class CellTiming:
     Attributes:
         setup_s: seconds before the first epoch, once per trial.
         gradient_evaluation_s: seconds per gradient evaluation.
-        evaluation_s: seconds per validation.
+        evaluation_s: seconds per full validation.
+        estimate_s: seconds per estimate.
     """
 
     setup_s: float
     gradient_evaluation_s: Estimate
     evaluation_s: float
+    estimate_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -219,9 +224,10 @@ def predict(plan: Plan, timings: Mapping[str, CellTiming], concurrency: int) -> 
 
 
 def _cell_plan(spec: SweepSpec, study: StudySpec, batches: int, gradient_evaluations: GradientEvaluations) -> CellPlan:
-    seeds, epochs = len(spec.search.seeds), spec.train.max_epochs
+    seeds = len(spec.search.seeds)
     points = planned_points(study, spec.search.sampler, spec.search.seeds[0])
     configurations = study.trials if points is None else len(points)
+    validations, estimates = (configurations * seeds * each for each in spec.train.validations())
     counts = [gradient_evaluations(config, batches) for config in _candidates(spec, study)]
     totals = [sum(count) for count in counts]
     if points is None:
@@ -237,7 +243,8 @@ def _cell_plan(spec: SweepSpec, study: StudySpec, batches: int, gradient_evaluat
         batches=batches,
         gradient_evaluations_per_epoch=Count(min(map(min, counts)), max(map(max, counts))),
         gradient_evaluations=total,
-        validations=configurations * seeds * math.ceil(epochs / spec.train.validate_every),
+        validations=validations,
+        estimates=estimates,
     )
 
 
@@ -245,12 +252,14 @@ def _protocol_plan(
     spec: SweepSpec, study: StudySpec, runs: ProtocolRuns, gradient_evaluations: GradientEvaluations
 ) -> ProtocolPlan:
     totals = [sum(gradient_evaluations(config, runs.batches)) for config in _candidates(spec, study)]
+    validations, estimates = (runs.trainings * each for each in spec.train.validations())
     return ProtocolPlan(
         cell=study.cell,
         protocol=runs.protocol,
         trainings=runs.trainings,
         gradient_evaluations=Count(runs.trainings * min(totals), runs.trainings * max(totals)),
-        validations=runs.trainings * math.ceil(spec.train.max_epochs / spec.train.validate_every),
+        validations=validations,
+        estimates=estimates,
     )
 
 
@@ -282,13 +291,16 @@ def _sum(counts: Sequence[Count]) -> Count:
 
 
 def _cell_seconds(cell: CellPlan, timing: CellTiming | None) -> Estimate | None:
-    return None if timing is None else _seconds(timing, cell.trials, cell.validations, cell.gradient_evaluations)
+    if timing is None:
+        return None
+    return _seconds(timing, cell.trials, cell.validations, cell.estimates, cell.gradient_evaluations)
 
 
 def _protocol_seconds(protocol: ProtocolPlan, timing: CellTiming | None) -> Estimate | None:
     if timing is None:
         return None
-    return _seconds(timing, protocol.trainings, protocol.validations, protocol.gradient_evaluations)
+    made = protocol.validations, protocol.estimates
+    return _seconds(timing, protocol.trainings, *made, protocol.gradient_evaluations)
 
 
 def _longest_trial(plan: Plan, cell: CellPlan, timing: CellTiming) -> Estimate:
@@ -296,13 +308,16 @@ def _longest_trial(plan: Plan, cell: CellPlan, timing: CellTiming) -> Estimate:
     # Where the points are known, the dearest one is among them; an adaptive sampler may never try it.
     least = per_epoch.high if cell.gradient_evaluations.exact else per_epoch.low
     count = Count(least * plan.max_epochs, per_epoch.high * plan.max_epochs)
-    return _seconds(timing, 1, cell.validations // cell.trials, count)
+    return _seconds(timing, 1, cell.validations // cell.trials, cell.estimates // cell.trials, count)
 
 
-def _seconds(timing: CellTiming, trials: int, validations: int, gradient_evaluations: Count) -> Estimate:
+def _seconds(
+    timing: CellTiming, trials: int, validations: int, estimates: int, gradient_evaluations: Count
+) -> Estimate:
     least, most = gradient_evaluations.low, gradient_evaluations.high
     counts, speed = (least, (least + most) / 2, most), timing.gradient_evaluation_s
-    fixed = trials * timing.setup_s + validations * timing.evaluation_s
+    validating = (validations - estimates) * timing.evaluation_s + estimates * timing.estimate_s
+    fixed = trials * timing.setup_s + validating
     return Estimate(*(fixed + count * pace for count, pace in zip(counts, _bounds(speed), strict=True)))
 
 

@@ -135,9 +135,9 @@ def probe(
         study = members[0]
         point = next(extreme_points(study))
         trainer = Trainer(_parse(study, point, seed), bundles[study.dataset])
-        seconds, evaluation = trainer.rehearse(PROBE_BATCHES)
+        seconds, *validations = trainer.rehearse(PROBE_BATCHES)
         estimate = Estimate(seconds * SPREAD.low, seconds * SPREAD.mid * beside, seconds * SPREAD.high * beside)
-        timing = CellTiming(setup_s=SETUP_S, gradient_evaluation_s=estimate, evaluation_s=evaluation * beside)
+        timing = CellTiming(SETUP_S, estimate, *(each * beside for each in validations))
         timings |= {member.cell: timing for member in members}
     return timings
 

@@ -108,8 +108,8 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("config_json", TEXT, "the complete flat configuration"),
         Column("metric", TEXT, "goal metric, on the validation split"),
         Column("mode", TEXT, "whether a higher or a lower score is better", allowed=("max", "min")),
-        Column("best_score", NUMBER, "best goal metric so far; null when never validated", nullable=True),
-        Column("best_epoch", INTEGER, "epoch of the best score; null when never validated", nullable=True),
+        Column("best_score", NUMBER, "best goal metric of full validations so far; null without one", nullable=True),
+        Column("best_epoch", INTEGER, "epoch of the best score; null without a full validation", nullable=True),
         Column("epochs", INTEGER, "epochs trained", unit="epochs", nullable=True),
         Column("gradient_evaluations", INTEGER, "forward-backward passes", unit="passes", nullable=True),
         Column("optimizer_steps", INTEGER, "steps of the optimiser", unit="steps", nullable=True),
@@ -149,7 +149,11 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
         Column("epoch", INTEGER, "epoch at whose end the value was taken", unit="epochs"),
         # Test values exist in `confirmations` only: no row here can name that split.
         Column("split", TEXT, "train (losses) or valid (ranking metrics)", allowed=("train", "valid")),
-        Column("metric", TEXT, "loss, loss/<part>, or a ranking metric such as recall@20"),
+        Column(
+            "metric",
+            TEXT,
+            "loss, loss/<part>, or a ranking metric such as recall@20; estimate/<metric> where it is one",
+        ),
         Column("value", NUMBER, "the value; NaN or infinite where the training diverged"),
         Column("gradient_evaluations", INTEGER, "cumulative at the end of the epoch", unit="passes"),
         Column("train_seconds", NUMBER, "cumulative at the end of the epoch", unit="s"),

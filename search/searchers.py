@@ -128,7 +128,7 @@ class CellStudy:
         for epoch, score in trial.scores:
             self.report(candidate, epoch, score)
         self.spent += trial.gradient_evaluations
-        self.end(candidate, ENDS[trial.status], trial.best_score)
+        self.end(candidate, ENDS[trial.status], trial.best_score, judged=bool(trial.scores))
 
     def ask(self) -> Proposal:
         """The next trial."""
@@ -161,13 +161,17 @@ class CellStudy:
             candidate.trial.report(score, epoch)
             candidate.reported = epoch
 
-    def end(self, candidate: Candidate, state: TrialState, score: float | None) -> None:
-        """Takes note of one trial's end; the last seed's tells Optuna the truth about the point."""
+    def end(self, candidate: Candidate, state: TrialState, score: float | None, *, judged: bool = False) -> None:
+        """Takes note of one trial's end; the last seed's tells Optuna the truth about the point.
+
+        Args:
+            judged: whether the trial was validated, be it by an estimate, which is no score: a pruned one did not fail.
+        """
         candidate.waiting -= 1
-        if score is None:
-            state = TrialState.FAIL
-        else:
+        if score is not None:
             candidate.scores.append(score)
+        elif state is not TrialState.PRUNED or not judged:
+            state = TrialState.FAIL
         if state is not TrialState.COMPLETE and candidate.worst is not TrialState.FAIL:
             candidate.worst = state
         if candidate.waiting:
@@ -314,7 +318,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]
         cell.spent += result.get("gradient_evaluations", 0)
         self._report(cell, candidate, result)
         if result["status"] == "running":
-            cell.end(candidate, TrialState.PRUNED, result["best_score"])
+            cell.end(candidate, TrialState.PRUNED, result["best_score"], judged=result.get("score") is not None)
         elif result["status"] == "finished":
             cell.end(candidate, TrialState.COMPLETE, result["best_score"])
         else:

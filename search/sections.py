@@ -1,5 +1,6 @@
 """The sections of a sweep file, each a frozen pydantic class whose fields say what they mean and how far they go."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from spaces.presets import Group
 from spaces.settings import SETTINGS
 from spaces.updates import UPDATES
 from trainables.data.config import SplitName
+from trainables.early_validation import EarlyValidation
 from trainables.protocols.config import GeneralisationConfig, LandscapeConfig, RobustnessConfig
 
 Entry = TypeVar("Entry", str, int)
@@ -176,6 +178,21 @@ class TrainSection(Section):
     """In which matrices are multiplied in training: `tf32` lets a GPU round all factors to 10 bits behind the point and
     does nothing on a CPU; `bf16` rounds those of large dense products, as with features, to 7 bits on every device.
     Both are faster and change the numbers."""
+    early_validation: EarlyValidation | None = None
+    """How the validations of the first epochs are made cheaper, such as {epochs: 10, users: 2048, precision: bf16};
+    null makes all of them full. What they find are estimates: only schedulers and samplers see them."""
+
+    @model_validator(mode="after")
+    def _check_early_validation(self) -> "TrainSection":
+        if self.early_validation is not None:
+            self.early_validation.check_epochs(self.max_epochs, self.validate_every)
+        return self
+
+    def validations(self) -> tuple[int, int]:
+        """Return how many validations a trial of full length makes, and how many of them are estimates."""
+        early = self.early_validation
+        estimates = 0 if early is None else early.validations(self.validate_every)
+        return math.ceil(self.max_epochs / self.validate_every), estimates
 
 
 class GoalSection(Section):

@@ -87,12 +87,14 @@ class SweepSpec(Section):
         content = self.model_dump(mode="json", exclude={"name", "store", *OPERATION})
         del content["data"]["root"]
         if not content["space"]["settings"]:
-            # A sweep without a key has the digest that it had before there was one; so for the next three.
+            # A sweep without a key has the digest that it had before there was one; so for the next four.
             del content["space"]["settings"]
         if self.train.init_from is None:
             del content["train"]["init_from"]
         if self.train.precision == "float32":
             del content["train"]["precision"]
+        if self.train.early_validation is None:
+            del content["train"]["early_validation"]
         if not self.protocols.given():
             del content["protocols"]
         return digest(content)

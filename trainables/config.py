@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainables.data.config import DataConfig
+from trainables.early_validation import EarlyValidation
 from trainables.errors import ConfigError
 from trainables.models import MODELS
 from trainables.models.base import ModelConfig
@@ -45,7 +46,15 @@ class TrainConfig(BaseModel):
     precision: Precision = "float32"
     """In which matrices are multiplied in training: `tf32` lets a GPU round all factors to 10 bits behind the point and
     does nothing on a CPU; `bf16` rounds those of large dense products (features) to 7 bits on every device. Weights,
-    gradients, sums, losses and validation are float32 in any case."""
+    gradients, sums, losses and full validations are float32 in any case."""
+    early_validation: EarlyValidation | None = None
+    """How the validations of the first epochs are made cheaper; None makes all of them full."""
+
+    @model_validator(mode="after")
+    def _check_early_validation(self) -> "TrainConfig":
+        if self.early_validation is not None:
+            self.early_validation.check_epochs(self.max_epochs, self.validate_every)
+        return self
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,8 @@ def _parsed(group: str, config: type[SomeConfig], fields: Mapping[str, Any]) -> 
             raise ConfigError(f"{group}.{first['ctx']['error']!s}") from None
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{group}.{name} is unknown{_nearest(name, list(config.model_fields))}") from None
+        if name == "early_validation" and first["type"] == "value_error":
+            raise ConfigError(f"{group}.{name} {first['ctx']['error']!s}, but got {first['input']!r}") from None
         raise ConfigError(f"{group}.{name}: {first['msg']}, but got {first['input']!r}") from None
 
 

@@ -18,9 +18,9 @@ class Progress:
         forward_passes: passes without gradients (one a validation).
         samples: training interactions seen.
         train_seconds, evaluation_seconds: wall time in training epochs and in validations.
-        score: the last validation's goal metric; None before the first.
-        best_score, best_epoch: the best validation so far.
-        misses: validations in a row without a new best.
+        score: the last validation's goal metric, which may be an estimate; None before the first.
+        best_score, best_epoch: the best full validation so far.
+        misses: full validations in a row without a new best.
         first_loss: the very first step's loss, against which an explosion is measured.
     """
 
@@ -47,7 +47,7 @@ class Progress:
         return cls(**{f.name: values[f.name] for f in fields(cls)})
 
     def record_score(self, score: float, mode: str) -> bool:
-        """Takes note of a validation and returns whether it is a new best; equal scores are none."""
+        """Takes note of a full validation and returns whether it is a new best; equal scores are none."""
         self.score = score
         improved = self.best_score is None or (score > self.best_score if mode == "max" else score < self.best_score)
         if improved:
@@ -68,7 +68,8 @@ class EpochReport:
     Attributes:
         epoch: its number, from 1.
         losses: mean over the epoch's steps of the total ("loss") and of each part ("loss/<part>").
-        validation: the metrics on the validation split; None where no validation was due.
+        validation: the metrics on the validation split, estimates under `estimate_of` their names; None where no
+            validation was due.
         done: whether training is over.
         progress: counters at the end of the epoch.
     """

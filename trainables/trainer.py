@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from trainables import checkpoints
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle, Interactions
 from trainables.data.sampling import EpochSampler
+from trainables.early_validation import EarlyValidation, estimate_of
 from trainables.errors import Diverged, ModelError
 from trainables.evaluation.ranking import RankingEvaluator
 from trainables.models import MODELS
@@ -31,6 +32,14 @@ EXPLOSION = 1e4
 
 
 _Numbered: TypeAlias = tuple[int, Batch]
+
+
+class Rehearsal(NamedTuple):
+    """Seconds of a gradient evaluation, of a full validation and of an early one, which may be the same."""
+
+    gradient_evaluation_s: float
+    validation_s: float
+    early_validation_s: float
 
 
 class Trainer:
@@ -76,11 +85,25 @@ class Trainer:
         self.evaluator = RankingEvaluator(data.train, data.valid, data.num_items)
         if len(self.evaluator.users) == 0:
             raise ModelError(f"data set {data.name!r}: no user of the validation split has training interactions")
+        self._early = self._early_evaluator()
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
 
+    def _early_evaluator(self) -> tuple[EarlyValidation, RankingEvaluator] | None:
+        """How early validations are made; None where they would be full ones.
+
+        The sample hangs on the split's seed and not on the trial's: rungs compare trials of all seeds of a sweep.
+        """
+        early, users = self.config.train.early_validation, len(self.evaluator.users)
+        if early is None:
+            return None
+        if early.users is None or early.users >= users:
+            return None if early.precision == "float32" else (early, self.evaluator)
+        stream = numpy_stream(self.config.data.split_seed, "early users")
+        return early, self.evaluator.of_some(early.users, stream)
+
     def _start_from(self, folder: Path) -> None:
-        """Takes the best weights of a trial of the same model, or its last ones where it was never validated."""
+        """Takes the best weights of a trial of the same model, or its last ones where no validation was full."""
         stored, _ = checkpoints.load(folder, self.device)
         try:
             self.model.load_state_dict(stored["best_weights"] or stored["model"])
@@ -164,8 +187,8 @@ class Trainer:
             steps.append(Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}))
         return steps
 
-    def rehearse(self, most_batches: int) -> tuple[float, float]:
-        """Seconds per gradient evaluation and per validation, timed on the first batches after a warm-up.
+    def rehearse(self, most_batches: int) -> Rehearsal:
+        """Times the first batches, after a warm-up, and each kind of validation.
 
         Moves the weights: a trainer that rehearsed is not to be trained on.
         """
@@ -178,7 +201,12 @@ class Trainer:
         trained = time.perf_counter()
         self.evaluate(self.evaluator)
         evaluated = time.perf_counter()
-        return (trained - start) / (self.stepper.gradient_evaluations - before), evaluated - trained
+        validation = evaluated - trained
+        early = validation
+        if self._early is not None:
+            self._estimate(*self._early)
+            early = time.perf_counter() - evaluated
+        return Rehearsal((trained - start) / (self.stepper.gradient_evaluations - before), validation, early)
 
     def _batches(self, epoch: int, index: int) -> list[Batch]:
         """The shuffled batches of one of an epoch's passes over the data; every update has the first in common."""
@@ -225,16 +253,27 @@ class Trainer:
         return means
 
     def _validate(self) -> dict[str, float]:
-        start = time.perf_counter()
-        metrics = self.evaluate(self.evaluator)
+        start, early, goal = time.perf_counter(), self._early, self.config.train.metric
+        if early is not None and self.progress.epoch <= early[0].epochs:
+            estimates = self._estimate(*early)
+            self.progress.score = estimates[goal]
+            metrics = {estimate_of(name): value for name, value in estimates.items()}
+        else:
+            metrics = self.evaluate(self.evaluator)
+            if self.progress.record_score(metrics[goal], self.config.train.mode):
+                self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.progress.forward_passes += 1
-        if self.progress.record_score(metrics[self.config.train.metric], self.config.train.mode):
-            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.progress.evaluation_seconds += time.perf_counter() - start
         return metrics
 
-    def evaluate(self, evaluator: RankingEvaluator) -> dict[str, float]:
+    def _estimate(self, early: EarlyValidation, evaluator: RankingEvaluator) -> dict[str, float]:
+        return self.evaluate(evaluator, rounded=early.precision == "bf16")
+
+    def evaluate(self, evaluator: RankingEvaluator, *, rounded: bool = False) -> dict[str, float]:
         """Mean ranking metrics at the current weights, in evaluation mode; changes nothing and draws nothing.
+
+        Args:
+            rounded: whether the factors of the scores are rounded to bfloat16.
 
         Raises:
             Diverged: a representation is not finite.
@@ -242,7 +281,8 @@ class Trainer:
         self.model.eval()
         with torch.no_grad():
             hidden = self._finite(self.model.extract(self.model.fuse()))
-            return evaluator(self.model.scorer(hidden), self.device)
+            with matrix_products("bf16" if rounded else "float32"):
+                return evaluator(self.model.scorer(hidden), self.device)
 
     def evaluate_best(self, judged: Interactions) -> dict[str, float]:
         """Mean ranking metrics of the best validation epoch's weights on other interactions; the weights stay."""

@@ -1,7 +1,8 @@
 """How a sweep's scores came about: the protocol card and the provenance, as pairs of name and text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -49,10 +50,32 @@ def protocol(frames: SweepFrames) -> list[tuple[str, str]]:
         ("Masked items", "the user's training items; when testing, validation items are not masked"),
         ("Users", "those with at least one interaction in the evaluated split and one in training"),
         ("Precision", "full precision in the store and for every decision; rounded here for display only"),
+        *_early(train),
         ("Modalities", ", ".join(data.get("modalities") or []) or "all that the data set has"),
         ("Seeds", ", ".join(map(str, frames.spec["search"]["seeds"]))),
         ("Training", _training(train)),
         ("Search", _search(frames)),
+    ]
+
+
+def _early(train: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How early validations were made cheaper, where they were."""
+    early = train.get("early_validation")
+    if early is None:
+        return []
+    users, rounded = early["users"], early["precision"] == "bf16"
+    sample = (
+        "all users" if users is None else f"a random sample of {wording.count(users)} users, the same for all trials"
+    )
+    everybody = "" if users is None or rounded else "; with no more users than that the validation is a full one"
+    factors = "; the factors of their scores are rounded to bfloat16 (8 significant bits)" if rounded else ""
+    return [
+        (
+            "Early validations",
+            f"up to epoch {early['epochs']} only estimates, on {sample}{factors}{everybody}. Rungs and samplers see "
+            "them, and the store has them as estimate/<metric>. No best score, best epoch, early stop, curve or choice "
+            "on this page is made of them: a trial that ended before its first full validation has no score",
+        )
     ]
 
 

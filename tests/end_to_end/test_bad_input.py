@@ -112,6 +112,26 @@ RHO = {"kind": "float", "low": 1, "high": 0.1}
             {"train": {"max_epochs": "three"}},
             "mine.yaml: train.max_epochs: must be a whole number, but got 'three'",
         ),
+        (
+            {"train": {"early_validation": {"epochs": 3}}},
+            "mine.yaml: train.early_validation: must give users or the precision bf16, as there is nothing to save "
+            "otherwise",
+        ),
+        (
+            {"train": {"max_epochs": 3, "early_validation": {"epochs": 3, "users": 5}}},
+            "mine.yaml: train: early_validation.epochs must be at least validate_every and less than max_epochs, but "
+            "got 3 with validate_every 1 and max_epochs 3",
+        ),
+        (
+            {"train": {"early_validation": {"epochs": 3, "users": 5, "precision": "bf61"}}},
+            "mine.yaml: train.early_validation.precision: must be 'float32' or 'bf16', but got 'bf61'; did you mean "
+            "'bf16'?",
+        ),
+        (
+            {"train": {"early_validation": {"epochs": 3, "user": 5}}},
+            "mine.yaml: train.early_validation.user: is not a known key; did you mean 'users'?",
+        ),
+        ({"train": {"early_validation": 3}}, "mine.yaml: train.early_validation: must be a mapping, but got 3"),
         ({"search": {"trials": True}}, "mine.yaml: search.trials: must be a whole number, but got True"),
         ({"search": {"seeds": 3}}, "mine.yaml: search.seeds: must be a list, but got 3"),
         (

@@ -144,3 +144,34 @@ def test_asha_prunes_within_a_cell_and_failures_do_not_end_the_sweep(recsweep: A
     pruned = trials[trials["status"] == "pruned"]
     assert len(pruned) > 0 and (pruned["epochs"] < 9).all()
     assert set(trials["status"]) <= {"finished", "pruned", "diverged"}
+
+
+def test_estimates_prune_and_are_never_a_best_score(recsweep: Any, tmp_path: Path) -> None:
+    early = {"epochs": 3, "users": 100, "precision": "bf16"}
+    sweep = {
+        "name": "early",
+        "data": {"names": ["synthetic"]},
+        "axes": {"model": ["lightgcn"], "update": ["descent"]},
+        "space": {"tune": ["optimizer"], "fix": {"model.embedding_size": 8}},
+        "search": {"trials": 6, "seeds": [1, 2], "scheduler": {"kind": "asha", "grace_epochs": 2, "reduction": 2}},
+        "train": {"max_epochs": 7, "batch_size": 1024, "early_validation": early},
+    }
+    (tmp_path / "early.yaml").write_text(yaml.safe_dump(sweep))
+    done = recsweep(["launch", "early.yaml", "--store", "s"])
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "s")
+    trials, metrics = store.frame("trials").set_index("trial"), store.frame("metrics")
+    shown = metrics[metrics["metric"].isin(["recall@20", "estimate/recall@20"])]
+    assert (shown["metric"].str.startswith("estimate/") == (shown["epoch"] <= 3)).all()
+    full = shown[shown["metric"] == "recall@20"].groupby("trial")["value"].max()
+    early_ends = trials[trials["epochs"] <= 3]
+    assert len(early_ends) and (early_ends["status"] == "pruned").all() and early_ends["best_score"].isna().all()
+    later = trials[trials["epochs"] > 3]
+    assert (later["best_score"] == full[later.index]).all() and (later["best_epoch"] > 3).all()
+    (best,) = json.loads(recsweep(["best", "--store", "s", "--format", "json"]).stdout)
+    assert trials.loc[best["trial"], "status"] == "finished"
+    for command in ("report", "status", "plan"):
+        source = ["early.yaml"] if command == "plan" else ["--store", "s"]
+        assert recsweep([command, *source]).returncode == 0
+    again = recsweep(["launch", "reports/early/best.yaml", "--store", "again"])
+    assert again.returncode == 0, again.stderr

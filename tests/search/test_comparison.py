@@ -405,3 +405,33 @@ def test_pooled_sweeps_must_have_searched_the_same_space(new_sweep: NewSweep, tw
     other.flush()
     with pytest.raises(ComparisonError, match="must search the same space, but sample and other do not"):
         compare(two_arms.store, ["sample", "other"])
+
+
+def test_a_trial_of_which_there_are_only_estimates_has_no_score_and_has_not_failed(new_sweep: NewSweep) -> None:
+    train = {"max_epochs": 200, "early_validation": {"epochs": 10, "users": 512}}
+    writer = new_sweep(train=train)
+    for score in (0.20, 0.22):
+        writer.trial(DESCENT, score, epochs=10)
+    writer.trial(SAM, 0.30, epochs=10)
+    writer.trial(SAM, None, status="pruned", epochs=5)
+    result = compare(writer.store, ["sample"])
+    row = result.results.set_index("arm").loc["sam"]
+    assert (row["finished"], row["truncated"], row["failed"], row["trials"], row["cost"]) == (1, 1, 0, 2, 1500)
+    # The budget of 2000 buys both; the estimate counts as the worst score of the task.
+    assert row["expected_best"] == pytest.approx(tuning_cost.expected_best([0.30, 0.20], 2))
+    assert math.isnan(row["harm_rate"])
+    assert any("only estimates of their scores: 1." in note for note in result.notes)
+    assert not any("never validated" in note or "early: 1" in note for note in result.notes)
+
+
+def test_a_pruned_trial_without_a_score_has_failed_where_nothing_was_estimated(new_sweep: NewSweep) -> None:
+    writer = new_sweep()
+    writer.trial(DESCENT, 0.20)
+    writer.trial(DESCENT, 0.22)
+    writer.trial(SAM, 0.30)
+    writer.trial(SAM, None, status="pruned", epochs=5)
+    result = compare(writer.store, ["sample"])
+    row = result.results.set_index("arm").loc["sam"]
+    assert (row["truncated"], row["failed"], row["harm_rate"]) == (0, 1, 0.5)
+    assert any("never validated: 1." in note for note in result.notes)
+    assert not any("estimates" in note for note in result.notes)

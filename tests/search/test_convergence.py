@@ -335,3 +335,26 @@ def test_notebooks_get_the_function_however_often_they_import_it() -> None:
     from search import convergence as again
 
     assert again is convergence
+
+
+def test_estimates_are_no_points_of_a_curve_and_a_note_says_where_it_begins(new_sweep: NewSweep) -> None:
+    plain = new_sweep()
+    run(plain, DESCENT, [0.1, 0.2, 0.3])
+    assert not any("estimates" in note for note in found_in(plain).notes)
+    writer = new_sweep(name="early", train={"max_epochs": 9, "early_validation": {"epochs": 2, "users": 5}})
+    name = writer.trial(DESCENT, None, epochs=3, best_score=0.3)
+    row = {"sweep": writer.name, "trial": name, "attempt": 0, "split": "valid", "device_seconds": 1.0}
+    values = [(1, f"estimate/{GOAL}", 0.9), (2, f"estimate/{GOAL}", 0.8), (3, GOAL, 0.3)]
+    writer.add(
+        "metrics",
+        [
+            row
+            | {"epoch": epoch, "metric": metric, "value": value}
+            | {"gradient_evaluations": 10 * epoch, "train_seconds": 1.0 * epoch}
+            for epoch, metric, value in values
+        ],
+    )
+    found = found_in(writer)
+    assert curve(found, "descent", "epoch")[["x", "mean"]].to_numpy().tolist() == [[3.0, 0.3]]
+    assert reached(found, "descent")[0.95] == (3.0, 30.0, 3.0)
+    assert any("begin at the first full validation" in note for note in found.notes)

@@ -126,3 +126,16 @@ def test_the_specification_is_the_one_of_the_last_start(new_sweep: New) -> None:
     later = writer._start() | {"started": START + timedelta(hours=1), "spec_json": changed.model_dump_json()}
     writer.add("sweeps", [later])
     assert stored_spec(writer.store, writer.name) == changed
+
+
+def test_estimates_are_among_the_scores_and_no_other_metric_is(new_sweep: New) -> None:
+    """A resumed scheduler fills its rungs, and a sampler its study, with what they were shown."""
+    writer = new_sweep()
+    name = writer.trial(cells(writer)[0], None, status="pruned", epochs=2)
+    row = {"sweep": writer.name, "trial": name, "attempt": 0, "gradient_evaluations": 1, "train_seconds": 1.0}
+    row |= {"device_seconds": 1.0, "split": "valid"}
+    values = {"estimate/recall@20": 0.25, "estimate/ndcg@20": 0.9, "ndcg@20": 0.8}
+    writer.add("metrics", [{**row, "epoch": 1, "metric": metric, "value": value} for metric, value in values.items()])
+    writer.add("metrics", [{**row, "epoch": 2, "metric": "recall@20", "value": 0.125}])
+    (trial,) = past_trials(writer.store, stored_spec(writer.store, writer.name))
+    assert trial.scores == ((1, 0.25), (2, 0.125)) and trial.best_score is None

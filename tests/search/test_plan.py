@@ -249,3 +249,22 @@ def test_trials_of_an_adaptive_sampler_end_between_low_and_high_too():
     dearest = [4 + 10 * 2 * n * 0.05 for n in BATCHES.values() for _ in range(6)]
     assert wall.low <= makespan(cheapest, 3)
     assert makespan(dearest, 3) <= wall.high
+
+
+EARLY = {"max_epochs": 10, "validate_every": 3, "early_validation": {"epochs": 7, "users": 5}}
+
+
+def test_estimates_are_counted_among_the_validations_and_take_their_own_time():
+    runs = [ProtocolRuns("baby/vbpr/plain/sam/adam", "generalisation", trainings=10, batches=60)]
+    planned = plan(sweep(updates=["sam"], train=EARLY), BATCHES, gradient_evaluations, runs)
+    assert [(each.validations, each.estimates) for each in planned.cells] == [(12 * 4, 12 * 2)] * 2
+    assert [(each.validations, each.estimates) for each in planned.protocols] == [(10 * 4, 10 * 2)]
+    timing = CellTiming(setup_s=2.0, gradient_evaluation_s=Estimate(0.0, 0.0, 0.0), evaluation_s=0.5, estimate_s=0.125)
+    prediction = predict(planned, every_cell(planned, timing), concurrency=1000)
+    assert prediction.cells["baby/vbpr/plain/sam/adam"].mid == 12 * (2.0 + 2 * 0.5 + 2 * 0.125)
+    assert prediction.protocols[0].mid == 10 * (2.0 + 2 * 0.5 + 2 * 0.125)
+    assert prediction.wall_s.mid == 2.0 + 2 * 0.5 + 2 * 0.125
+
+
+def test_without_early_validations_nothing_is_an_estimate():
+    assert {cell.estimates for cell in plan(sweep(), BATCHES, gradient_evaluations).cells} == {0}

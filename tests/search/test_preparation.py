@@ -191,6 +191,17 @@ def test_a_probe_times_every_cell_and_updates_of_one_model_alike(toy: DataBundle
     assert timings["toy/vbpr/plain/descent/adam"] == timings["toy/vbpr/plain/sam/adam"]
 
 
+def test_a_probe_times_early_validations_apart(toy: DataBundle) -> None:
+    axes = {"model": ["lightgcn"], "update": ["descent"]}
+    plain, early = (
+        probe(studies(sweep(axes=axes, train=train)), {"toy": toy}, seed=1, concurrency=1)
+        for train in ({}, {"early_validation": {"epochs": 5, "users": 3}})
+    )
+    (plain_timing,), (early_timing,) = plain.values(), early.values()
+    assert plain_timing.evaluation_s == plain_timing.estimate_s
+    assert 0 < early_timing.estimate_s != early_timing.evaluation_s > 0
+
+
 def test_the_time_to_start_is_added_to_a_prediction() -> None:
     wall = with_startup(Estimate(low=1.0, mid=2.0, high=3.0))
     assert 1.0 < wall.low < wall.mid < wall.high

@@ -18,6 +18,7 @@ from search.report import best, verdict, write_comparison, write_report
 from search.report.figures import best_so_far
 from search.report.frames import read_frames
 from search.report.page import MAX_BYTES
+from search.report.protocol import protocol
 from search.spec import load, studies
 
 NewSweep = Callable[..., Any]
@@ -363,3 +364,37 @@ def test_the_comparison_page_says_budget_verdicts_and_assumptions(full_sweep: An
     for text in (result.budget_statement, *result.answers["answer"], *result.verdicts["sentence"], *result.notes):
         assert text in page.visible
     assert "recsweep compare mg-sam-bsam --arms sam --cost gradient_evaluations" in page.visible
+
+
+def test_the_protocol_card_says_what_early_validations_were(new_sweep: NewSweep) -> None:
+    train = {"max_epochs": 200, "early_validation": {"epochs": 10, "users": 2048, "precision": "bf16"}}
+    writer = new_sweep(train=train)
+    name = writer.trial(DESCENT, 0.2)
+    writer.trial(DESCENT, None, status="pruned", epochs=5)
+    frames = read_frames(writer.store, writer.name)
+    said = dict(protocol(frames))["Early validations"]
+    assert said.startswith("up to epoch 10 only estimates, on a random sample of 2,048 users, the same for all trials;")
+    assert "rounded to bfloat16" in said and "full one" not in said
+    assert best.best_configurations(frames).set_index("cell").loc[DESCENT, "trial"] == name
+
+
+@pytest.mark.parametrize(
+    ("early", "said"),
+    [
+        ({"epochs": 3, "precision": "bf16"}, "up to epoch 3 only estimates, on all users; the factors of their scores"),
+        ({"epochs": 3, "users": 9}, "same for all trials; with no more users than that the validation is a full one."),
+    ],
+)
+def test_the_protocol_card_names_only_what_was_made_cheaper(
+    early: dict[str, Any], said: str, new_sweep: NewSweep
+) -> None:
+    writer = new_sweep(train={"max_epochs": 200, "early_validation": early})
+    assert said in dict(protocol(read_frames(writer.store, writer.name)))["Early validations"]
+
+
+def test_without_early_validations_the_card_does_not_speak_of_any(full_sweep: Any) -> None:
+    frames = read_frames(full_sweep.store, full_sweep.name)
+    assert "Early validations" not in dict(protocol(frames))
+    # Sweeps of earlier versions have no such key.
+    frames.spec["train"].pop("early_validation")  # type: ignore[attr-defined]
+    assert "Early validations" not in dict(protocol(frames))

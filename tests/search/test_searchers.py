@@ -307,6 +307,7 @@ class Drive:
         self.searcher = CellSearcher(cells, sampler, seeds, "max", **more)
         self.proposed: list[dict[str, Any]] = []
         self.stored: list[PastTrial] = []
+        self.estimates = False
 
     def run(self, checkpoint: int = 0) -> "Drive":
         """Runs to the end; the first trial goes on from a checkpoint of that epoch."""
@@ -315,6 +316,8 @@ class Drive:
             self.proposed.append(proposal)
             first = min(checkpoint, len(fate.scores)) if identity == "0" else 0
             *before, last = fate.results(max(1, first), earlier=first > 0)
+            if self.estimates and fate.status == "pruned":
+                last["best_score"] = None
             for each in before:
                 self.searcher.on_trial_result(identity, each)
             self.searcher.on_trial_complete(identity, last)
@@ -540,3 +543,28 @@ def test_optuna_is_not_asked_to_keep_what_the_store_keeps(tmp_path: Any) -> None
     searcher.save(str(tmp_path / "state"))
     searcher.restore(str(tmp_path / "state"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_pruned_by_its_estimates_is_pruned_and_one_without_any_validation_has_failed() -> None:
+    searcher = serving()
+    for name in "ab":
+        searcher.suggest(name)
+    searcher.on_trial_complete("a", result(5, 0.3, best_score=None))
+    searcher.on_trial_complete("b", result(5, None, best_score=None, validated=False))
+    pruned, failed = told(only(searcher))
+    assert (pruned.state, pruned.value, pruned.intermediate_values) == (TrialState.PRUNED, 0.3, {5: 0.3})
+    assert failed.state is TrialState.FAIL
+
+
+@pytest.mark.parametrize("seeds", [(1,), (3, 1)])
+def test_a_study_is_rebuilt_with_trials_that_were_pruned_by_their_estimates(seeds: tuple[int, ...]) -> None:
+    whole = drive("tpe", seeds).run()
+    # All that the store and the live searcher knew of the pruned ones was estimated.
+    estimated = drive("tpe", seeds)
+    estimated.estimates = True
+    estimated.run()
+    assert any(trial.best_score is None and trial.status == "pruned" for trial in estimated.stored)
+    resumed = drive("tpe", seeds, past=in_stored_order(estimated.stored))
+    assert resumed.optuna() == estimated.optuna()
+    states = [[each[2] for each in drive.optuna()[cell]] for drive in (whole, estimated) for cell in drive.optuna()]
+    assert TrialState.PRUNED in states[0] and states[0] == states[1]

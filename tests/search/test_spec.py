@@ -12,6 +12,7 @@ from search.yaml_loader import MAX_BYTES
 from spaces.aliases import UPDATE_ALIASES
 from spaces.params import Fixed, Float
 from spaces.updates import UPDATES
+from trainables.config import TrialConfig
 
 MINIMAL = {"name": "s", "data": {"names": ["synthetic"]}, "axes": {"model": ["vbpr"], "update": ["sam"]}}
 
@@ -72,7 +73,7 @@ def test_a_minimal_sweep_has_the_documented_defaults():
         (999,),
     )
     train = {"max_epochs": 1000, "patience": 20, "batch_size": 2048, "validate_every": 1, "init_from": None}
-    assert spec.train.model_dump() == {**train, "precision": "float32"}
+    assert spec.train.model_dump() == {**train, "precision": "float32", "early_validation": None}
     assert (spec.goal.metric, spec.goal.mode) == ("recall@20", "max")
 
 
@@ -206,6 +207,38 @@ class TestPrecision:
     def test_must_be_a_known_one(self, sweep_file):
         with pytest.raises(SpecError, match=r"train.precision"):
             load(sweep_file, ["train.precision=float16"])
+
+
+class TestEarlyValidation:
+    def test_counts_where_it_is_given_and_a_sweep_without_it_is_the_one_that_it_was(self, sweep_file):
+        plain, said, early = (
+            load(sweep_file, given)
+            for given in (
+                [],
+                ["train.early_validation=null"],
+                ["train.early_validation={epochs: 10, users: 2048, precision: bf16}"],
+            )
+        )
+        assert plain.digest == said.digest != early.digest
+        assert "train.early_validation" not in studies(plain)[0].base
+        expected = {"epochs": 10, "users": 2048, "precision": "bf16"}
+        assert studies(early)[0].base["train.early_validation"] == expected
+        assert TrialConfig.from_flat({"seed": 1, **studies(early)[0].base}).train.early_validation is not None
+
+    def test_what_is_left_out_counts_as_its_default(self, sweep_file):
+        short, long = (
+            load(sweep_file, [f"train.early_validation={{{text}}}"])
+            for text in ("epochs: 10, users: 5", "epochs: 10, users: 5, precision: float32")
+        )
+        assert short.digest == long.digest and studies(short) == studies(long)
+        rounded = load(sweep_file, ["train.early_validation.epochs=10", "train.early_validation.precision=bf16"])
+        assert "users" not in studies(rounded)[0].base["train.early_validation"]
+
+    def test_validations_of_a_trial_are_counted(self, sweep_file):
+        early = "train.early_validation={epochs: 10, users: 5}"
+        every = ["train.max_epochs=25", "train.validate_every=4"]
+        assert load(sweep_file, every).train.validations() == (7, 0)
+        assert load(sweep_file, [*every, early]).train.validations() == (7, 2)
 
 
 class TestDigest:

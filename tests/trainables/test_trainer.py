@@ -373,6 +373,6 @@ def test_batches_per_epoch_count_the_short_last_one(size: int, batches: int, toy
     assert trial.batches_per_epoch == batches == len(batches_of(trial))
 
 
-def test_a_rehearsal_measures_both_times(make_toy: Make) -> None:
-    seconds, evaluation = trainer(make_toy(), update__name="sam").rehearse(3)
-    assert seconds > 0 and evaluation > 0
+def test_a_rehearsal_measures_all_times(make_toy: Make) -> None:
+    seconds, validation, early = trainer(make_toy(), update__name="sam").rehearse(3)
+    assert seconds > 0 and validation > 0 and early == validation

@@ -1,5 +1,6 @@
 """Full ranking: every item is scored for every evaluated user, training items left out."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,6 +46,21 @@ class RankingEvaluator:
         starts, ends = np.searchsorted(seen_users, self.users), np.searchsorted(seen_users, self.users, side="right")
         self._seen = _Grouped.gather(seen_items, starts, ends)
         self._prepared: dict[torch.device, list[_Chunk]] = {}
+
+    def of_some(self, number: int, generator: np.random.Generator) -> "RankingEvaluator":
+        """One that ranks a random sample of the users, drawn without replacement; in their order.
+
+        Of two samples from the same stream the smaller one is part of the larger.
+
+        Args:
+            number: of users, at most all.
+        """
+        places = np.sort(generator.permutation(len(self.users))[:number])
+        chosen = copy.copy(self)
+        chosen.users, chosen.num_positives = self.users[places], self.num_positives[places]
+        chosen._positives, chosen._seen = self._positives.rows(places), self._seen.rows(places)
+        chosen._prepared = {}
+        return chosen
 
     def per_user(self, score: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, np.ndarray]:
         """Each metric [n] for the n evaluated users in the order of `self.users`.
@@ -148,6 +164,10 @@ class _Grouped:
         borders = np.concatenate([[0], counts.cumsum()])
         within = np.arange(borders[-1]) - np.repeat(borders[:-1], counts)
         return cls(items[np.repeat(starts, counts) + within], borders)
+
+    def rows(self, places: np.ndarray) -> "_Grouped":
+        """The lists at these places."""
+        return _Grouped.gather(self.items, self.borders[places], self.borders[places + 1])
 
     def cells(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """(row, item) of every entry of users start..stop, rows counted from `start`."""

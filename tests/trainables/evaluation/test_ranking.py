@@ -165,3 +165,27 @@ def test_only_the_positives_that_a_coarse_look_leaves_are_ranked_item_by_item(mo
     evaluator = RankingEvaluator(train, judged, 3000)
     evaluator(lambda users: scores[users].clone(), torch.device("cpu"))
     assert 0 < sum(looked_at) < evaluator.num_positives.sum() / 10
+
+
+def test_a_sample_ranks_some_users_as_all_users_are_ranked() -> None:
+    train, judged = random_split(2)
+    scores = torch.rand(40, 90, generator=torch.Generator().manual_seed(4))
+    whole = RankingEvaluator(train, judged, 90)
+    every = whole.per_user(lambda users: scores[users].clone(), torch.device("cpu"))
+    sample = whole.of_some(11, np.random.default_rng(0))
+    found = sample.per_user(lambda users: scores[users].clone(), torch.device("cpu"))
+    assert len(sample.users) == 11 and np.all(np.diff(sample.users) > 0)
+    places = np.searchsorted(whole.users, sample.users)
+    assert whole.users[places].tolist() == sample.users.tolist()
+    assert all(np.array_equal(found[name], values[places]) for name, values in every.items())
+    again = whole.per_user(lambda users: scores[users].clone(), torch.device("cpu"))
+    assert all(np.array_equal(again[name], values) for name, values in every.items())
+
+
+def test_samples_are_drawn_at_random_and_smaller_ones_are_part_of_larger_ones() -> None:
+    whole = RankingEvaluator(*random_split(3), 90)
+    drawn = [set(whole.of_some(12, np.random.default_rng(seed)).users) for seed in range(300)]
+    counts = np.array([sum(user in users for users in drawn) for user in whole.users])
+    expected = 300 * 12 / len(whole.users)
+    assert abs(counts - expected).max() < 5 * np.sqrt(expected)
+    assert set(whole.of_some(5, np.random.default_rng(1)).users) < drawn[1]
