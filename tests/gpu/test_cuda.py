@@ -13,6 +13,7 @@ from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.config import DataConfig
+from trainables.layers.dense import product, rounded_products
 from trainables.models import MODELS
 from trainables.objectives import OBJECTIVES
 from trainables.precision import matrix_products
@@ -127,3 +128,13 @@ def test_tf32_rounds_products_and_float32_does_not() -> None:
         with matrix_products(precision):  # type: ignore[arg-type]
             errors[precision] = float(((left.to(DEVICE) @ right.to(DEVICE)).cpu() - exact).abs().max())
     assert errors["float32"] < 1e-3 < errors["tf32"] < 1
+
+
+def test_rounded_products_are_those_of_a_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    exact = left.bfloat16().double() @ right.bfloat16().double()
+    with rounded_products():
+        found = product(left.to(DEVICE), right.to(DEVICE)).cpu()
+    assert float((found - exact).abs().max()) < 1e-3
+    assert float((product(left.to(DEVICE), right.to(DEVICE)).cpu() - left.double() @ right.double()).abs().max()) < 1e-3
