@@ -40,10 +40,10 @@ class _Named:
 class CellScheduler(FIFOScheduler):  # type: ignore[misc]
     """Hands every event to the scheduler of the trial's cell; trials start in the order in which they came.
 
-    Only validated epochs are shown to it, and neither failed nor diverged trials enter its rungs. Tune's own schedulers
-    would put all cells into the same rungs, where a slow starter (a "+" form with half the steps) loses to another
-    cell's trials instead of to its own. It also carries out the guard's orders, at checkpoints, and the trials' own
-    limits of time.
+    Only validated epochs are shown to it, estimates among them, which all trials have at the same epochs. Neither
+    failed nor diverged trials enter its rungs. Tune's own schedulers would put all cells into the same rungs, where a
+    slow starter (a "+" form with half the steps) loses to another cell's trials instead of to its own. It also carries
+    out the guard's orders, at checkpoints, and the trials' own limits of time.
     """
 
     def __init__(

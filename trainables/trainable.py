@@ -67,9 +67,9 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
     so far. The first result after a restart trains nothing: it is the checkpoint's own once more, with those before it
     as `earlier`, for a driver that had not stored or not judged them yet.
 
-    Every result has `epoch`, `score` (the last validated value of the goal metric), `validated`, `status`, `done`,
-    `losses`, `validation`, `earlier`, `warning` (None, or why no checkpoint could be saved) and the counters of
-    `Progress`.
+    Every result has `epoch`, `score` (the last validated value of the goal metric, with early validation at first its
+    estimate), `validated`, `status`, `done`, `losses`, `validation`, `earlier`, `warning` (None, or why no checkpoint
+    could be saved) and the counters of `Progress`.
     """
 
     def setup(
