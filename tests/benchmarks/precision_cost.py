@@ -1,10 +1,11 @@
 """Prints CPU seconds of a training epoch in float32 and in bf16, model by model, on data of Amazon Baby's size.
 
-Usage: python tests/benchmarks/precision_cost.py [FOLDER] [model ...]
+Usage: python tests/benchmarks/precision_cost.py [FOLDER] [batches=12] [model ...]
 
-FOLDER as in `epoch_time.py`, which also says what the data and the settings are. One thread; both precisions take turns
-in one process, epoch by epoch, after one of each that is not counted. The first line says how oneDNN multiplies
-bfloat16 here: with the CPU's own instructions, or not at all; then factors are rounded one by one, which costs time.
+FOLDER as in `epoch_time.py`, which also says what the data and the settings are. One thread. Both precisions take turns
+in one process, batch by batch, after two batches of each that are not counted; an epoch is the median batch, times the
+batches of an epoch. The first line says whether the CPU has instructions for bfloat16 that oneDNN uses: without them
+factors are rounded one by one, which costs time and saves none.
 """
 
 import os
@@ -23,33 +24,39 @@ from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.layers.dense import _onednn_rounds
 from trainables.models import MODELS
+from trainables.precision import matrix_products
 from trainables.trainer import Trainer
 
-COUNTED_EPOCHS = 2
+WARMING = 2
 PRECISIONS = ("float32", "bf16")
 
 
-def measure(config: TrialConfig, data: DataBundle) -> dict[str, list[float]]:
-    """CPU seconds of the counted epochs, and the first batch's loss, by precision."""
+def measure(config: TrialConfig, data: DataBundle, batches: int) -> dict[str, float]:
+    """CPU seconds of an epoch, and the first batch's loss, by precision."""
     trainers = {name: Trainer(_in_precision(config, name), data) for name in PRECISIONS}
-    found: dict[str, list[float]] = {name: [] for name in PRECISIONS}
-    for epoch in range(1, 2 + COUNTED_EPOCHS):
+    seconds: dict[str, list[float]] = {name: [] for name in PRECISIONS}
+    losses: dict[str, float] = {}
+    for trainer in trainers.values():
+        trainer._start_epoch(1)
+    groups = trainers["float32"]._groups(1)
+    for batch in range(WARMING + batches):
         for name, trainer in trainers.items():
             start = time.process_time()
-            trainer._train_epoch(epoch)
-            found[name].append(time.process_time() - start)
-    losses = {f"{name} loss": [trainer.progress.first_loss or 0.0] for name, trainer in trainers.items()}
-    return {name: seconds[1:] for name, seconds in found.items()} | losses
+            with matrix_products(trainer.config.train.precision):
+                (step,) = trainer._run_steps([groups[batch]], 1)
+            losses.setdefault(f"{name} loss", float(step.total))
+            seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(found[WARMING:]) * len(groups) for name, found in seconds.items()} | losses
 
 
 def _in_precision(config: TrialConfig, name: str) -> TrialConfig:
     return replace(config, train=config.train.model_copy(update={"precision": name}))
 
 
-def line(model: str, found: dict[str, list[float]]) -> str:
+def line(model: str, found: dict[str, float]) -> str:
     """One line of the table."""
-    plain, rounded = (statistics.median(found[name]) for name in PRECISIONS)
-    losses = " ".join(f"{found[f'{name} loss'][0]:12.6f}" for name in PRECISIONS)
+    plain, rounded = (found[name] for name in PRECISIONS)
+    losses = " ".join(f"{found[f'{name} loss']:12.6f}" for name in PRECISIONS)
     return f"{model:>10s} {plain:10.2f} {rounded:10.2f} {plain / rounded:6.2f} {losses}"
 
 
@@ -57,8 +64,10 @@ def main() -> None:
     """Prints the table."""
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
-    named = [argument for argument in sys.argv[1:] if argument not in MODELS]
     models = [argument for argument in sys.argv[1:] if argument in MODELS]
+    counts = [int(argument.removeprefix("batches=")) for argument in sys.argv[1:] if argument.startswith("batches=")]
+    named = [argument for argument in sys.argv[1:] if argument not in MODELS and not argument.startswith("batches=")]
+    batches = counts[0] if counts else 12
     folder: Path = baby_folder(named)
     torch.set_num_threads(1)
     data = load(configuration(folder, "lightgcn").data, cache=folder.with_name(f"{folder.name}-graphs"))
@@ -67,7 +76,7 @@ def main() -> None:
     for model in models or [name for name, kind in MODELS.items() if kind.uses_features]:
         config = configuration(folder, model)
         in_child(lambda config=config: Trainer(config, data).batches_per_epoch)  # leaves its graphs in the cache
-        print(line(model, in_child(lambda config=config: measure(config, data))), flush=True)
+        print(line(model, in_child(lambda config=config: measure(config, data, batches))), flush=True)
 
 
 if __name__ == "__main__":
