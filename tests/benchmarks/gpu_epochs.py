@@ -36,7 +36,7 @@ from typing import Any
 
 from gpu_trials import OUT_OF_MEMORY, WAYS
 
-SIZES = ("baby", "clothing", "tiny")
+SIZES = ("baby", "clothing", "sports", "pet", "office", "tiny")
 PRECISIONS = ("float32", "tf32", "bf16")
 TRIAL_EPOCHS = 100
 TRIALS = Path(__file__).resolve().with_name("gpu_trials.py")
