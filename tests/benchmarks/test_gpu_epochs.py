@@ -14,6 +14,7 @@ import torch
 from trainables.models import MODELS
 from trainables.trainer import Trainer
 
+CPU = torch.device("cpu")
 SCRIPT = Path(__file__).with_name("gpu_epochs.py")
 
 
@@ -175,6 +176,24 @@ class TestFailures:
         preparation = epochs.Preparation(epochs.Plan(["lightgcn"], sizes=("baby",), folder=tmp_path))
         assert not preparation.wait_for("baby", epochs.time.monotonic() + 300)
         assert capsys.readouterr().out.startswith("data of size baby: failed: ")
+
+
+def test_on_a_gpu_a_trial_gets_its_share_and_the_device_is_looked_at(
+    trials: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", calls.append)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 10))
+    monkeypatch.setattr("trainables.shares.claim_device", lambda resources: calls.append(resources.gpu) or CPU)
+    worker = trials.Trials("cuda")
+    for share in (0.25, 1.0):
+        task = {"do": "build", "folder": str(tmp_path / "tiny"), "flat": {"model.name": "vbpr"}, "share": share}
+        assert "error" not in worker.do(task)
+        assert worker.do({"do": "drop"}) == {}
+    assert calls == [1.0, 0.25, "emptied", 1.0, 1.0, "emptied"]
+    worker.device = torch.device("cuda")
+    assert worker._held() == 7
 
 
 def test_what_a_worker_prints_is_no_answer(trials: Any) -> None:
