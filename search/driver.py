@@ -329,7 +329,8 @@ class _Drive:
             os.environ.setdefault(name, value)
         from ray import tune
 
-        from trainables.trainable import CheckpointPlan, RecommenderTrainable, Resources
+        from trainables.shares import Resources
+        from trainables.trainable import CheckpointPlan, RecommenderTrainable
 
         wanted = self.spec.resources
         plan = CheckpointPlan(self.checkpoints, self.spec.checkpoint.every_epochs, self.spec.checkpoint.keep)

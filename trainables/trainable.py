@@ -1,10 +1,8 @@
 """The Tune adapter of a trial: one step is one epoch. The only module of this package that imports Ray."""
 
-import resource
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,13 @@ from trainables.data.bundle import DataBundle
 from trainables.errors import Diverged
 from trainables.places import below
 from trainables.progress import EpochReport
+from trainables.shares import Resources, claim_device, forget_peak_memory, peak_memory
 from trainables.trainer import Trainer
 
 CHECKPOINT = "trial"
 
 MEMORABLE = ("epoch", "validated", "done", "status", "losses", "validation", "score", "gradient_evaluations")
 TIMES = ("train_seconds", "evaluation_seconds", "setup_seconds")
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a trial may use: logical CPUs (one thread each, at least one) and a share of a GPU."""
-
-    cpu: float | int = 1
-    gpu: float | int = 0
 
 
 @dataclass(frozen=True)
@@ -207,33 +198,7 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
             torch.cuda.empty_cache()
 
 
-def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has held on the device since `forget_peak_memory`; on a CPU all its memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def forget_peak_memory(device: torch.device) -> None:
-    """Begins a new peak, since workers go from trial to trial. Of a CPU's only Linux can forget; elsewhere it stays."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-
 def describe_error(error: Exception) -> str:
     """The error's class and text, and the last lines of its traceback."""
     lines = traceback.format_exception(error)
     return f"{type(error).__name__}: {error}\n{''.join(lines[-3:-1])}".strip()
-
-
-def claim_device(resources: Resources) -> torch.device:
-    """Sets this process's threads and its share of a GPU's memory, and returns the device to work on."""
-    torch.set_num_threads(max(1, int(resources.cpu)))
-    if resources.gpu == 0 or not torch.cuda.is_available():
-        return torch.device("cpu")
-    if resources.gpu < 1:
-        torch.cuda.set_per_process_memory_fraction(resources.gpu)
-    return torch.device("cuda")

@@ -20,7 +20,7 @@ from search.study_spec import Cell
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
-from trainables.trainable import Resources
+from trainables.shares import Resources
 
 WORKER_LOSSES = 3
 """How often a unit is restarted after its worker was lost, before it is given up as failed."""

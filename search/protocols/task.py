@@ -13,7 +13,7 @@ from trainables.data.catalog import load
 from trainables.errors import Diverged, TrainableError
 from trainables.protocols import confirmation, generalisation, landscape, robustness
 from trainables.protocols.measurement import Measurement
-from trainables.trainable import Resources, claim_device
+from trainables.shares import Resources, claim_device
 
 PROTOCOLS: Mapping[str, Callable[..., list[Measurement]]] = {
     "robustness": robustness,

@@ -42,7 +42,7 @@ from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.synthetic import RECIPES, synthesize, write_folder
 from trainables.errors import Diverged
-from trainables.layers.dense import rounded_products
+from trainables.precision import matrix_products
 from trainables.seeding import numpy_stream
 from trainables.trainer import Trainer
 
@@ -97,7 +97,7 @@ def recalls(trainer: Trainer) -> np.ndarray:
         users, items = hidden.users.bfloat16(), hidden.items.bfloat16().T
         rank = trainer.evaluator.per_user
         exact = rank(scorer, trainer.device)[GOAL]
-        with rounded_products():
+        with matrix_products("bf16"):
             rounded = rank(scorer, trainer.device)[GOAL]
         return np.stack([exact, rounded, rank(lambda some: (users[some] @ items).float(), trainer.device)[GOAL]])
 

@@ -99,7 +99,8 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         from trainables.data.graph_cache import GraphCache
-        from trainables.trainable import RecommenderTrainable, Resources
+        from trainables.shares import Resources
+        from trainables.trainable import RecommenderTrainable
 
         class TimedCache(GraphCache):
             seconds = (0.0, 0.0)

@@ -28,7 +28,7 @@ TOLERANCE = 0.05
 
 CAPPED = """
 import torch
-from trainables.trainable import Resources, claim_device
+from trainables.shares import Resources, claim_device
 device = claim_device(Resources(gpu=0.25))
 total = torch.cuda.get_device_properties(device).total_memory
 torch.empty(total // 8, dtype=torch.uint8, device=device)
@@ -41,7 +41,7 @@ PACKED = """
 import sys
 from trainables.config import TrialConfig
 from trainables.data.catalog import load
-from trainables.trainable import Resources, claim_device
+from trainables.shares import Resources, claim_device
 from trainables.trainer import Trainer
 device = claim_device(Resources(gpu=0.25))
 config = TrialConfig.from_flat({"data.name": "synthetic", "model.name": sys.argv[1], "train.max_epochs": 2})

@@ -14,7 +14,8 @@ from ray.tune.trainable import trainable as tunes
 
 from trainables.checkpoints import TENSORS
 from trainables.data.bundle import DataBundle
-from trainables.trainable import CHECKPOINT, MEMORABLE, CheckpointPlan, RecommenderTrainable, Resources
+from trainables.shares import Resources
+from trainables.trainable import CHECKPOINT, MEMORABLE, CheckpointPlan, RecommenderTrainable
 from trainables.trainer import Trainer
 
 CLOCKED = {

@@ -13,7 +13,7 @@ from trainables.data.bundle import DataBundle
 from trainables.errors import Diverged
 from trainables.protocols import landscape
 from trainables.protocols.config import GeneralisationConfig, LandscapeConfig, RobustnessConfig
-from trainables.trainable import Resources
+from trainables.shares import Resources
 
 FLAT = {"seed": 3, "data.name": "toy", "model.name": "lightgcn", "model.embedding_size": 4, "train.max_epochs": 2}
 SMALL = LandscapeConfig(points=3, batches=1, hessian=False)
