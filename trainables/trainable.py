@@ -1,5 +1,6 @@
 """The Tune adapter of a trial: one step is one epoch. The only module of this package that imports Ray."""
 
+import ctypes
 import resource
 import time
 import traceback
@@ -103,6 +104,7 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
             self._trainer = self._from_checkpoint(trial) or self._fresh(trial)
         except Exception as error:
             self._error = describe_error(error)
+        give_back_memory()
         self._untold = list(self._reports)
         before = self._reports[-1]["setup_seconds"] if self._reports else 0.0
         self._setup_seconds = before + time.perf_counter() - start
@@ -221,6 +223,12 @@ def forget_peak_memory(device: torch.device) -> None:
     else:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
+
+
+def give_back_memory() -> None:
+    """Hands what building a trial or reading a checkpoint has freed back to the system, where glibc would keep it."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe_error(error: Exception) -> str:
