@@ -16,7 +16,7 @@ from trainables.data.bundle import DataBundle
 from trainables.errors import Diverged
 from trainables.places import below
 from trainables.progress import EpochReport
-from trainables.shares import Resources, claim_device, forget_peak_memory, peak_memory
+from trainables.shares import Resources, claim_device, forget_peak_memory, give_back_memory, peak_memory
 from trainables.trainer import Trainer
 
 CHECKPOINT = "trial"
@@ -94,6 +94,7 @@ class RecommenderTrainable(tune.Trainable):  # type: ignore[misc]
             self._trainer = self._from_checkpoint(trial) or self._fresh(trial)
         except Exception as error:
             self._error = describe_error(error)
+        give_back_memory()
         self._untold = list(self._reports)
         before = self._reports[-1]["setup_seconds"] if self._reports else 0.0
         self._setup_seconds = before + time.perf_counter() - start

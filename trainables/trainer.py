@@ -181,10 +181,9 @@ class Trainer:
             memories: list[dict[str, Tensor]] = [{} for _ in group]
             pairs = zip(group, memories, strict=True)
             closures = [self._closure(batch, epoch, index, memory) for (index, batch), memory in pairs]
-            losses = self.update(closures, self.stepper, Moment(epoch, step))
+            steps.append(_without_graph(self.update(closures, self.stepper, Moment(epoch, step))))
             for (_, batch), memory in zip(group, memories, strict=True):
                 self.model.remember(batch, memory)
-            steps.append(Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()}))
         return steps
 
     def rehearse(self, most_batches: int) -> Rehearsal:
@@ -261,10 +260,17 @@ class Trainer:
         else:
             metrics = self.evaluate(self.evaluator)
             if self.progress.record_score(metrics[goal], self.config.train.mode):
-                self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+                self._keep_best()
         self.progress.forward_passes += 1
         self.progress.evaluation_seconds += time.perf_counter() - start
         return metrics
+
+    def _keep_best(self) -> None:
+        """Makes the present weights the best ones, in the memory of those before: a second copy never exists."""
+        weights = self.model.state_dict()
+        for name, value in self.best_weights.items():
+            value.copy_(weights[name])
+        self.best_weights = self.best_weights or {name: value.clone() for name, value in weights.items()}
 
     def _estimate(self, early: EarlyValidation, evaluator: RankingEvaluator) -> dict[str, float]:
         return self.evaluate(evaluator, rounded=early.precision == "bf16")
@@ -329,6 +335,11 @@ class Trainer:
         self.progress = Progress.from_dict(numbers)
         self.stepper.gradient_evaluations = self.progress.gradient_evaluations
         self.stepper.optimizer_steps = self.progress.optimizer_steps
+
+
+def _without_graph(losses: Losses) -> Losses:
+    """The numbers alone. What hand-written passes keep for a gradient would else live through the next step, too."""
+    return Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()})
 
 
 @contextmanager

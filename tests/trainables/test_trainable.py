@@ -394,3 +394,20 @@ def test_what_ray_grants_a_trial_stands_in_its_configuration(
 
     Worker({"name": "n", "resources": (2, 0), "trial": dict(FLAT)}).stop()
     assert torch.get_num_threads() == 2
+
+
+def test_freed_memory_goes_back_once_a_trial_is_built(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    class Library:
+        def malloc_trim(self, kept: int) -> None:
+            calls.append(kept)
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
+    worker = build()
+    assert calls == [0]
+    worker.reset_config({"name": "next", "trial": dict(FLAT)})
+    assert calls == [0, 0]
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())  # another library than glibc
+    worker.reset_config({"name": "last", "trial": dict(FLAT)})
+    assert worker.train()["status"] == "running"

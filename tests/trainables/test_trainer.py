@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -376,3 +377,29 @@ def test_batches_per_epoch_count_the_short_last_one(size: int, batches: int, toy
 def test_a_rehearsal_measures_all_times(make_toy: Make) -> None:
     seconds, validation, early = trainer(make_toy(), update__name="sam").rehearse(3)
     assert seconds > 0 and validation > 0 and early == validation
+
+
+def test_the_best_weights_are_kept_in_one_memory_and_apart_from_the_present_ones(toy: DataBundle) -> None:
+    trial = trainer(toy)
+    kept: dict[str, torch.Tensor] = {}
+    for _ in range(2):
+        trial.run_epoch()
+        trial._keep_best()
+        weights = trial.model.state_dict()
+        assert trial.best_weights.keys() == weights.keys()
+        for name, value in trial.best_weights.items():
+            assert value is kept.setdefault(name, value)
+            assert torch.equal(value, weights[name]) and value.data_ptr() != weights[name].data_ptr()
+
+
+def test_what_a_step_kept_for_its_gradient_is_gone_before_the_next_one(toy: DataBundle) -> None:
+    trial = trainer(toy)
+    totals: list[weakref.ref[torch.Tensor]] = []
+
+    def look(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert not [each for each in totals if each() is not None]
+
+    trial.objective.register_forward_pre_hook(look)
+    trial.objective.register_forward_hook(lambda module, inputs, losses: totals.append(weakref.ref(losses.total)))
+    trial.run_epoch()
+    assert len(totals) == trial.batches_per_epoch > 2

@@ -54,6 +54,7 @@ class DataBundle:
         features: modality -> [I, F] float32, in the order in which models see them.
         graphs: where `bipartite` and `item_knn` keep what they built.
         graph_features: what graphs of items are built from, where that is not `features` (`with_features`).
+        derived: whether `features` are not those of the files.
     """
 
     name: str
@@ -66,6 +67,7 @@ class DataBundle:
     features: Mapping[str, Float32[np.ndarray, "I _"]]
     graphs: GraphCache = field(default_factory=GraphCache)
     graph_features: Mapping[str, Float32[np.ndarray, "I _"]] | None = None
+    derived: bool = False
 
     def __post_init__(self) -> None:
         for name, held in (("features", self.features), ("graph_features", self.graph_features)):
@@ -77,7 +79,8 @@ class DataBundle:
     def __reduce__(self) -> tuple[type["DataBundle"], tuple[object, ...]]:
         plain = (self.name, self.digest, dict(self.file_digests), self.num_users, self.num_items)
         graph_features = None if self.graph_features is None else dict(self.graph_features)
-        return (DataBundle, (*plain, self.train, self.valid, dict(self.features), self.graphs, graph_features))
+        held = (self.train, self.valid, dict(self.features), self.graphs, graph_features, self.derived)
+        return (DataBundle, (*plain, *held))
 
     def with_features(self, features: Mapping[str, np.ndarray], *, rebuild_graphs: bool) -> "DataBundle":
         """Returns the bundle with other features of the same modalities, such as corrupted ones.
@@ -86,7 +89,15 @@ class DataBundle:
             rebuild_graphs: whether graphs of items are built from the new features, or still from the present ones.
         """
         kept = None if rebuild_graphs else self.graph_features or self.features
-        return replace(self, features=features, graph_features=kept)
+        return replace(self, features=features, graph_features=kept, derived=True)
+
+    def joint_features(self) -> Float32[np.ndarray, "I _"]:
+        """Returns all modalities' features side by side, in their order, read-only; those of the files are shared."""
+        tables = list(self.features.values())
+        if len(tables) == 1:
+            return tables[0]
+        cache = GraphCache() if self.derived else self.graphs
+        return cache.joined(tables)
 
     def bipartite(self, epsilon: float = DEGREE_EPSILON) -> CsrArrays:
         """Returns R̂ [U, I] of the training pairs; see `normalised_bipartite`."""

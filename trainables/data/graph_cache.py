@@ -1,4 +1,7 @@
-"""A cache of graphs whose key is the content of every input, so that two different graphs can never share an entry."""
+"""A cache of graphs whose key is the content of every input, so that two different graphs can never share an entry.
+
+Where it has a folder it also holds large arrays that are made of others: mapped files, in a node's memory once.
+"""
 
 import hashlib
 import json
@@ -14,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.errors import DataError
-from trainables.layers.graphs import CsrArrays
+from trainables.layers.graphs import CsrArrays, read_only
 
 _FORMAT = 1
 _UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
@@ -64,6 +67,32 @@ class GraphCache:
         while len(self._graphs) > self.capacity:
             self._graphs.popitem(last=False)
         return graph
+
+    def joined(self, tables: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the tables [R, _], of one type, side by side, read-only.
+
+        With a folder it is a file that all processes map; without one, and where it cannot be written, it is memory of
+        this process.
+        """
+        if self.folder is None:
+            return read_only(np.concatenate(tables, axis=1))
+        path = self.folder / f"{self._key('joined', tables, {})}.npy"
+        try:
+            if not path.exists():
+                self._write_joined(path, tables)
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError):
+            return read_only(np.concatenate(tables, axis=1))
+
+    def _write_joined(self, path: Path, tables: Sequence[np.ndarray]) -> None:
+        shape = len(tables[0]), sum(table.shape[1] for table in tables)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="writing-") as scratch:
+            part = Path(scratch) / "joined.npy"
+            file = np.lib.format.open_memmap(part, mode="w+", dtype=tables[0].dtype, shape=shape)
+            np.concatenate(tables, axis=1, out=file)
+            file.flush()  # a file under its final name is on the disk: unlike a graph's its content is not checked
+            os.replace(part, path)
 
     def _key(self, kind: str, inputs: Sequence[np.ndarray], parameters: Mapping[str, int | float | str]) -> str:
         content = [_FORMAT, kind, [self._digest(array) for array in inputs], sorted(parameters.items())]

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from trainables.data.bundle import Interactions
 from trainables.errors import DataError
 
-BITMAP_BYTES = 256 * 2**20
+BITMAP_BYTES = 2**20
 _MAX_ROUNDS = 32
 _BLOCK_ROWS = 16_384
 

@@ -10,22 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainables.layers.graphs import CsrArrays
+from trainables.layers.tensors import shared_tensor
 
 
 def csr_tensor(arrays: CsrArrays, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The matrix as a CSR tensor on the CPU; values are copied, the graph cache's arrays stay untouched."""
+    """The matrix as a CSR tensor on the CPU; it shares the memory of the structure, and copies the values."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(np.array(arrays.indptr)),
-            torch.from_numpy(np.array(arrays.indices)),
-            torch.from_numpy(np.array(arrays.values)).to(dtype),
+            shared_tensor(arrays.indptr),
+            shared_tensor(arrays.indices),
+            shared_tensor(arrays.values).to(dtype, copy=True),
             arrays.shape,
             check_invariants=False,
         )
@@ -35,24 +35,33 @@ class SparseOperator(nn.Module):
     """A constant sparse matrix [R, C] with its transpose [C, R], so that a backward pass never transposes.
 
     A module, so that it moves with its model to another device or precision (from float32 to float64 the values are
-    taken anew, not widened); it has no weights and no state to save.
+    taken anew, not widened); it has no weights and no state to save. The transpose is made when it is first asked for:
+    of a large graph whose rows are only looked up (`UserAttention` on a CPU) it would be memory that nothing reads.
     """
 
     matrix: Tensor
-    transpose: Tensor
 
     def __init__(self, arrays: CsrArrays) -> None:
         super().__init__()
-        self._arrays = arrays, arrays.transpose()
-        self.register_buffer("matrix", csr_tensor(self._arrays[0]), persistent=False)
-        self.register_buffer("transpose", csr_tensor(self._arrays[1]), persistent=False)
+        self._arrays = arrays
+        self.register_buffer("matrix", csr_tensor(arrays), persistent=False)
+        self._transpose: Tensor | None = None
+
+    @property
+    def transpose(self) -> Tensor:
+        """The transposed matrix [C, R], where and as precise as the matrix."""
+        if self._transpose is None:
+            self._transpose = csr_tensor(self._arrays.transpose(), self.matrix.dtype).to(self.matrix.device)
+        return self._transpose
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SparseOperator":
-        before = self.matrix.dtype
+        before = self.matrix.dtype, self.matrix.device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         dtype, device = self.matrix.dtype, self.matrix.device
-        if dtype.itemsize > before.itemsize:
-            self.matrix, self.transpose = (csr_tensor(arrays, dtype).to(device) for arrays in self._arrays)
+        if dtype.itemsize > before[0].itemsize:
+            self.matrix = csr_tensor(self._arrays, dtype).to(device)
+        if (dtype, device) != before:
+            self._transpose = None
         return self
 
     @property

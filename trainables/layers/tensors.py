@@ -64,7 +64,7 @@ def xavier_normal(num_rows: int, num_columns: int, generator: torch.Generator) -
 
 def linear_default(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer as PyTorch initialises it (weight and bias uniform within 1/sqrt(inputs)), from the generator."""
-    layer = _empty_linear(inputs, outputs)
+    layer: nn.Linear = _UndrawnLinear(inputs, outputs)
     bound = inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
@@ -82,13 +82,18 @@ def linear_xavier_normal(inputs: int, outputs: int, generator: torch.Generator, 
 
 def linear_xavier_uniform(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer with Glorot-uniform weight and bias 0."""
-    layer = _empty_linear(inputs, outputs)
+    layer = _UndrawnLinear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def _empty_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A layer whose weights are not drawn: PyTorch's own initialisation would consume global randomness."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    return layer
+class _UndrawnLinear(nn.Linear):
+    """A linear layer whose weights are not drawn: PyTorch's own initialisation would consume global randomness.
+
+    `torch.nn.utils.skip_init` does the same by way of meta tensors, for which PyTorch imports SymPy: half a second of
+    CPU and 34 MB in every process.
+    """
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are."""

@@ -40,7 +40,7 @@ class VBPR(Recommender):
         size = config.embedding_size
         self.user_embedding = xavier_uniform(data.num_users, 2 * size, generator)
         self.item_embedding = xavier_uniform(data.num_items, size, generator)
-        joint = torch.cat([shared_tensor(features) for features in data.features.values()], dim=1)
+        joint = shared_tensor(data.joint_features())
         self.register_buffer("features", joint, persistent=False)
         ends = list(accumulate(features.shape[1] for features in data.features.values()))
         starts = [0, *ends[:-1]]

@@ -130,3 +130,48 @@ def test_a_folder_that_cannot_be_written_is_an_error(builder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"the graph cache's folder .*file must be writable, but"):
         builder.fetch(GraphCache(tmp_path / "file"))
+
+
+TABLES = [
+    np.random.default_rng(seed).standard_normal((6, width)).astype(np.float32) for seed, width in ((0, 3), (1, 2))
+]
+
+
+def mapped_file(array):
+    """The array at the bottom of a view, where that is a mapped file."""
+    while not isinstance(array, np.memmap) and array.base is not None:
+        array = array.base
+    return array if isinstance(array, np.memmap) else None
+
+
+def test_joined_tables_are_one_file_that_every_process_maps_and_none_writes(tmp_path):
+    expected = np.concatenate(TABLES, axis=1)
+    for joined in (GraphCache(tmp_path / "graphs").joined(TABLES) for _ in range(2)):
+        np.testing.assert_array_equal(joined, expected)
+        assert joined.dtype == np.float32 and type(joined) is np.ndarray
+        (path,) = (tmp_path / "graphs").iterdir()
+        assert mapped_file(joined).filename == path
+        with pytest.raises(ValueError, match="read-only"):
+            joined[0, 0] = 0.0
+
+
+def test_tables_are_joined_in_memory_where_there_is_no_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    for cache in (GraphCache(), GraphCache(tmp_path / "file")):
+        joined = cache.joined(TABLES)
+        np.testing.assert_array_equal(joined, np.concatenate(TABLES, axis=1))
+        assert mapped_file(joined) is None and not joined.flags.writeable
+
+
+def test_a_cut_file_of_joined_tables_is_not_used(tmp_path):
+    GraphCache(tmp_path).joined(TABLES)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-4])
+    np.testing.assert_array_equal(GraphCache(tmp_path).joined(TABLES), np.concatenate(TABLES, axis=1))
+
+
+def test_other_tables_or_another_order_are_another_file(tmp_path):
+    cache = GraphCache(tmp_path)
+    for tables in (TABLES, TABLES[::-1], [2 * table for table in TABLES]):
+        np.testing.assert_array_equal(cache.joined(tables), np.concatenate(tables, axis=1))
+    assert len(list(tmp_path.iterdir())) == 3

@@ -64,3 +64,22 @@ def test_row_means_divide_by_the_number_of_neighbours() -> None:
     expected = GRAPH.to_scipy().toarray() / np.array([[2], [3], [1], [1]])
     np.testing.assert_allclose(mean, expected, rtol=1e-15)
     assert not mean[2].any()
+
+
+def test_an_operator_shares_the_memory_of_its_structure_and_copies_the_values() -> None:
+    graph = normalised_bipartite(USERS, ITEMS, 4, 6)
+    matrix = SparseOperator(graph).double().matrix
+    assert np.shares_memory(matrix.crow_indices().numpy(), graph.indptr)
+    assert np.shares_memory(matrix.col_indices().numpy(), graph.indices)
+    assert not np.shares_memory(matrix.values().numpy(), graph.values)
+
+
+def test_a_transpose_follows_its_matrix_to_another_precision() -> None:
+    operator = SparseOperator(GRAPH)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        operator.to(dtype)
+        assert operator.transpose.dtype == operator.matrix.dtype == dtype
+        assert operator.transpose is operator.transpose
+        np.testing.assert_array_equal(
+            operator.transpose.values().numpy(), GRAPH.transpose().values.astype(operator.matrix.values().numpy().dtype)
+        )

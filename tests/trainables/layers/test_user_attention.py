@@ -60,3 +60,15 @@ def test_users_without_neighbours_stay_themselves() -> None:
     attention, users = UserAttention(lonely, LENGTH).double(), table()[:3]
     attention.redraw(np.random.default_rng(0))
     assert torch.equal(attention(users, torch.arange(3)), users)
+
+
+def test_rows_that_are_only_looked_up_need_no_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    def transpose(graph: CsrArrays) -> CsrArrays:
+        raise AssertionError("a graph was transposed")
+
+    monkeypatch.setattr(CsrArrays, "transpose", transpose)
+    attention, users = UserAttention(NEIGHBOURS, LENGTH).double(), table()
+    attention.redraw(np.random.default_rng(0))
+    for mode in (True, False):
+        attention.train(mode)(users, IDS).sum().backward()
+    assert users.grad is not None

@@ -1,6 +1,7 @@
 """Where models say that features and item embeddings are, and bundles with other features, for every entry."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from dense_reference import build
 
 from trainables.data.bundle import DataBundle
+from trainables.data.graph_cache import GraphCache
 from trainables.models import MODELS
 from trainables.models.base import Recommender
 
@@ -132,3 +134,17 @@ def test_pickling_keeps_what_graphs_are_built_from(toy):
         np.testing.assert_array_equal(
             data.item_knn("image", 3).to_scipy().toarray(), copy.item_knn("image", 3).to_scipy().toarray()
         )
+
+
+def test_joint_features_are_kept_in_the_folder_for_the_features_of_the_files_alone(toy, tmp_path):
+    data = replace(toy, graphs=GraphCache(tmp_path))
+    other = data.with_features(other_features(data), rebuild_graphs=True)
+    for bundle, files in ((other, 0), (pickle.loads(pickle.dumps(other)), 0), (data, 1)):
+        expected = np.concatenate(list(bundle.features.values()), axis=1)
+        np.testing.assert_array_equal(bundle.joint_features(), expected)
+        assert len(list(tmp_path.iterdir())) == files
+
+
+def test_joint_features_of_one_modality_are_its_own_memory(make_toy):
+    data = make_toy(modalities=("text",))
+    assert data.joint_features() is data.features["text"]
