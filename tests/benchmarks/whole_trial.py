@@ -6,11 +6,13 @@ DATA_ROOT holds lfm2k; FOLDER is a data set of Amazon Baby's size as in `epoch_t
 trial runs in a fresh process, one thread, with the variables that the launcher gives its workers. The data set reaches
 it as it reaches a worker: arrays in memory that this process maps, too, and graphs from a folder that an earlier trial
 has filled. "warm" is the next trial in the same process. Times are wall seconds / CPU seconds, an epoch, a validation
-and a checkpoint each the quickest of `epochs`; a busy machine shows in the first number alone.
+and a checkpoint each the quickest of `epochs`; a busy machine shows in the first number alone. With epochs=0 there are
+no times: memory is measured after 12 steps and a validation, both twice.
 
-"alone" is memory that no other process shares (smaps: private), in MB: after the imports; what the data and the trial,
-trained, add to it; of that, weights, gradients and Adam's moments (16 bytes a trained weight), and the best weights (4
-bytes); the rest is what a second worker on the node costs beyond these.
+"alone" is memory that no other process shares (smaps: private and written to; files that are mapped do not count), in
+MB: after the imports; what the data and the trial, trained, add to it; of that, weights, gradients and Adam's moments
+(16 bytes a trained weight), and the best weights (4 bytes); the rest is what a second worker on the node costs beyond
+these, mostly what a step keeps for its gradients, and holes in the heap.
 """
 
 import json
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 PARTS = ("import", "data", "graphs", "build", "first step", "first epoch", "epoch", "validation", "checkpoint")
+MEMORY_STEPS = 12
 MEMORY = ("imports", "added", "of weights", "rest")
 
 Result = TypeVar("Result")
@@ -40,9 +43,9 @@ def timed(task: Callable[[], Result]) -> tuple[Result, tuple[float, float]]:
 
 
 def private_megabytes() -> float:
-    """Memory that this process alone holds."""
+    """Memory that this process alone holds; pages of mapped files are the system's."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("Private_Dirty"))
 
 
 def lay_out(data: Any, folder: Path) -> None:
@@ -85,6 +88,14 @@ def live(trainable: Any, start: Callable[[], Any], epochs: int, folder: Path) ->
         found.append({name: timed(task)[1] for name, task in passes.items()})
     quickest = {name: tuple(map(min, zip(*(each[name] for each in found[1:]), strict=True))) for name in found[0]}
     return {**times, "first epoch": found[0]["epoch"], **quickest}  # type: ignore[dict-item]
+
+
+def work(trainer: Any) -> None:
+    """Enough of a trial for its memory to be what it will be: two starts of an epoch, each with a validation."""
+    for epoch in (1, 2):
+        trainer._start_epoch(epoch)
+        trainer._run_steps(trainer._groups(epoch)[:MEMORY_STEPS], epoch)
+        trainer._validate()
 
 
 def folder_of(folder: Path) -> Any:
@@ -140,11 +151,15 @@ def child(folder: Path, model: str, epochs: int) -> None:
     imported = private_megabytes()
     worker, times["data"] = timed(lambda: Worker(folder))
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        times.update(live(worker, lambda: worker.setup(model), epochs, Path(place)))
+        if epochs:
+            times.update(live(worker, lambda: worker.setup(model), epochs, Path(place)))
+        else:
+            worker.setup(model)
+            work(worker.actor._trainer)
         added = private_megabytes() - imported
         weights = 16 * sum(p.numel() for p in worker.actor._trainer.stepper.params) / 2**20
         weights += sum(value.nbytes for value in worker.actor._trainer.best_weights.values()) / 2**20
-        warm = live(worker, lambda: worker.reset(model), epochs, Path(place))
+        warm = live(worker, lambda: worker.reset(model), epochs, Path(place)) if epochs else {}
     memory = dict(zip(MEMORY, (imported, added, weights, added - weights), strict=True))
     print(json.dumps({"cold": times, "warm": warm, "memory": memory}))
 
@@ -163,7 +178,7 @@ def run(folder: Path, model: str, epochs: int) -> dict[str, Any]:
 def print_table(title: str, found: dict[str, dict[str, Any]]) -> None:
     """A line a part of a trial, two columns a model."""
     print(f"\n{title:12s}" + "".join(f"{model + ', cold':>18s}{'warm':>14s}" for model in found))
-    for part in PARTS:
+    for part in PARTS if any(figures["warm"] for figures in found.values()) else ():
         cells = []
         for figures in found.values():
             for kind, width in (("cold", 18), ("warm", 14)):
