@@ -22,6 +22,7 @@ from trainables.data.bundle import DataBundle
 from trainables.data.catalog import load
 from trainables.data.config import DataConfig
 from trainables.layers import dense
+from trainables.layers.propagation import SparseOperator
 from trainables.precision import matrix_products
 from trainables.trainer import Trainer
 from trainables.types import Batch, Losses, Moment
@@ -81,6 +82,8 @@ def pretended(value: Tensor) -> Any:
 def move(module: nn.Module) -> None:
     """Puts every weight and buffer on the pretended device."""
     for part in module.modules():
+        if isinstance(part, SparseOperator):
+            part._transpose = pretended(part.transpose)
         for name, param in part._parameters.items():
             if param is not None:
                 part._parameters[name] = nn.Parameter(pretended(param), requires_grad=param.requires_grad)
@@ -96,6 +99,9 @@ def step(flat: dict[str, Any], data: DataBundle) -> None:
     """Two training steps, and the epoch's end up to the reading of its numbers."""
     trainer = Trainer(TrialConfig.from_flat({"data.name": "synthetic", **flat}), data)
     trainer._start_epoch(1)
+    for part in trainer.model.modules():
+        if isinstance(part, SparseOperator):
+            assert part.transpose.layout == torch.sparse_csr  # made now, as a move to a real device does
     on_host = mock.patch("trainables.models.selfcf.uniform_rate", return_value=0.5)  # a number of the host's own
     sparse = mock.patch.object(torch, "sparse_csr_tensor", _csr)
     products = mock.patch.object(dense, "_wide_product", wraps=dense._wide_product)

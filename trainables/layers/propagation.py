@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trainables.devices import finds_rows
 from trainables.layers.graphs import CsrArrays
 from trainables.layers.tensors import shared_tensor
 
@@ -35,8 +36,8 @@ class SparseOperator(nn.Module):
     """A constant sparse matrix [R, C] with its transpose [C, R], so that a backward pass never transposes.
 
     A module, so that it moves with its model to another device or precision (from float32 to float64 the values are
-    taken anew, not widened); it has no weights and no state to save. The transpose is made when it is first asked for:
-    of a large graph whose rows are only looked up (`UserAttention` on a CPU) it would be memory that nothing reads.
+    taken anew, not widened); it has no weights and no state to save. On a CPU the transpose is made when it is first
+    asked for: of a large graph whose rows are only looked up (`UserAttention`) it would be memory that nothing reads.
     """
 
     matrix: Tensor
@@ -62,6 +63,8 @@ class SparseOperator(nn.Module):
             self.matrix = csr_tensor(self._arrays, dtype).to(device)
         if (dtype, device) != before:
             self._transpose = None
+        if not finds_rows(self.matrix):
+            self._transpose = self.transpose
         return self
 
     @property

@@ -83,3 +83,11 @@ def test_a_transpose_follows_its_matrix_to_another_precision() -> None:
         np.testing.assert_array_equal(
             operator.transpose.values().numpy(), GRAPH.transpose().values.astype(operator.matrix.values().numpy().dtype)
         )
+
+
+def test_elsewhere_than_on_a_cpu_the_transpose_is_made_with_the_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = SparseOperator(GRAPH)
+    monkeypatch.setattr("trainables.layers.propagation.finds_rows", lambda values: False)
+    operator.double()
+    monkeypatch.setattr("trainables.layers.propagation.csr_tensor", None)  # a step that made it would wait
+    assert operator.transpose.dtype == torch.float64
