@@ -11,7 +11,8 @@ would also rank it every epoch. Results go to FOLDER/MODEL-grid.jsonl as they co
 
 `search` runs TPE and ASHA over ranges that contain the grid, from a fresh process, on all cores, and stops when a trial
 has reached the grid's best score; it prints seconds and gradient evaluations from the start of that process (imports
-and Ray included) to that moment. K=V change the sweep. Its seconds are those of a clock, the grid's those of the CPU,
+and Ray included) to that moment, and to the moment when a trial came within 1 % of that score: the best of a grid's
+points owes something to luck. K=V change the sweep. Its seconds are those of a clock, the grid's those of the CPU,
 which a busy machine leaves alone.
 """
 
@@ -49,6 +50,7 @@ NARROW: dict[str, dict[str, Any]] = {
 """Hyperparameters of the grid that the preset's ranges lack."""
 
 TRIALS = 81
+NEAR = 0.99
 MAX_EPOCHS = 1000
 
 
@@ -107,24 +109,28 @@ def search_once(target: float, began: float, sections: Mapping[str, Any], change
     from search.spec import SweepSpec, parse
     from search.store import Store
 
-    found: dict[str, Any] = {"target": target, "reached": None}
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="recsweep-cost-") as folder:
         store = Store(Path(folder) / "store", create=True)
         spec = parse(apply(sections, changes, SweepSpec)[0], "benchmark")
 
         def changed(records: Mapping[str, TrialRecord]) -> None:
-            scores = [record.result.get("best_score") or 0.0 for record in records.values()]
-            if found["reached"] is None and max(scores) >= target:
-                epochs = sum(record.result.get("epoch", 0) for record in records.values())
-                passes = sum(record.result.get("gradient_evaluations", 0) for record in records.values())
-                found.update(reached=max(scores), seconds=time.time() - began, trials=len(records), epochs=epochs)
-                found["gradient_evaluations"] = passes
+            best = max(record.result.get("best_score") or 0.0 for record in records.values())
+            spent = {
+                name: sum(record.result.get(name, 0) for record in records.values())
+                for name in ("epoch", "gradient_evaluations")
+            }
+            for name, goal in (("near", NEAR * target), ("best", target)):
+                if best >= goal and name not in found:
+                    found[name] = {"score": best, "seconds": time.time() - began, "trials": len(records)} | spent
+            if "best" in found:
                 request_stop(store, spec.name)
 
         outcome = driver.run(spec, store, hooks=driver.Hooks(on_change=changed))
         trials = store.trials()
-    whole = {"seconds": outcome.seconds, "best": trials["best_score"].max(), "epochs": int(trials["epochs"].sum())}
-    print(json.dumps(found | {"whole": whole}))
+    passes = int(trials["gradient_evaluations"].sum())
+    whole = {"score": trials["best_score"].max(), "seconds": outcome.seconds, "trials": len(trials)}
+    print(json.dumps(found | {"whole": whole | {"epoch": int(trials["epochs"].sum()), "gradient_evaluations": passes}}))
 
 
 def search(model: str, root: str, folder: Path, seeds: list[int], changes: list[str]) -> None:
@@ -139,27 +145,30 @@ def search(model: str, root: str, folder: Path, seeds: list[int], changes: list[
     seconds, passes = (sum(row[name] for row in rows) for name in ("seconds", "gradient_evaluations"))
     epochs = sum(row["epochs"] for row in rows)
     print(f"grid of {len(rows)}: best {target:.4f}, {seconds:,.0f} s, {epochs:,} epochs, {passes:,} evaluations")
-    print(" seed   reached  seconds  epochs  evaluations  trials  times seconds  times evaluations")
-    ratios = []
+    print(" seed                score  seconds  trials  epochs  evaluations  times seconds  times evaluations")
+    ratios: dict[str, list[tuple[float, float]]] = {"near": [], "best": []}
     for seed in seeds:
         argument = json.dumps([target, time.time(), sweep(model, root, seed), changes])
         done = subprocess.run(
             [sys.executable, __file__, "once", argument], stdout=subprocess.PIPE, text=True, check=True
         )
         found = json.loads(done.stdout.splitlines()[-1])
-        if found["reached"] is None:
-            whole = found["whole"]
-            print(f"{seed:5d}   not in {whole['epochs']} epochs and {whole['seconds']:.0f} s: {whole['best']:.4f}")
-            continue
-        ratios.append((seconds / found["seconds"], passes / found["gradient_evaluations"]))
-        print(
-            f"{seed:5d}    {found['reached']:.4f}  {found['seconds']:7.1f}  {found['epochs']:6d}  "
-            f"{found['gradient_evaluations']:11,d}  {found['trials']:6d}  {ratios[-1][0]:13.1f}  {ratios[-1][1]:17.1f}",
-            flush=True,
-        )
-    if ratios:
-        shown = [statistics.median(column) for column in zip(*ratios, strict=True)]
-        print(f"median of {len(ratios)}: {shown[0]:.1f} times less wall time, {shown[1]:.1f} times fewer evaluations")
+        for name, label in (("near", "within 1 %"), ("best", "its best")):
+            at = found.get(name, found["whole"])
+            times = seconds / at["seconds"], passes / at["gradient_evaluations"]
+            if name in found:
+                ratios[name].append(times)
+            print(
+                f"{seed:5d}  {'' if name in found else 'not '}{label:10s}  {at['score']:.4f}  {at['seconds']:7.1f}  "
+                f"{at['trials']:6d}  {at['epoch']:6d}  {at['gradient_evaluations']:11,d}  "
+                f"{times[0]:13.1f}  {times[1]:17.1f}",
+                flush=True,
+            )
+    for name, label in (("near", "to within 1 %"), ("best", "to its best")):
+        if ratios[name]:
+            shown = [statistics.median(column) for column in zip(*ratios[name], strict=True)]
+            reached = f"{label} in {len(ratios[name])} of {len(seeds)} searches; median of these"
+            print(f"{reached}: {shown[0]:.1f} times less wall time, {shown[1]:.1f} times fewer evaluations")
 
 
 def main() -> None:

@@ -169,6 +169,7 @@ class Step:
         """The step with a compiled loss."""
         import torch
 
+        self()  # makes what a model makes on its first step, such as transposes, before the compiler looks
         loss = torch.compile(self.loss)
 
         def step() -> None:
