@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_on_a_cpu_every_model_is_measured_and_a_step_compiled(tmp_path: Path) ->
     assert [cells[1] for cells in table] == list(MODELS)
     assert all(float(cells[4]) > 0 for cells in table)
     steps = [line for line in done.stdout.splitlines() if line.startswith("tiny lightgcn, forward and backward")]
-    assert [step.endswith(" ms") for step in steps] == [True, False, True]
+    compiler = shutil.which("g++") is not None  # of C++, which PyTorch's needs on a CPU
+    assert [step.endswith(" ms") for step in steps] == [True, False, compiler]
     assert steps[1].endswith("RuntimeError: it needs a GPU")
 
 
