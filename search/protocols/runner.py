@@ -137,10 +137,10 @@ def run_units(
     interrupted = False
     if missing:
         bundles = _load(missing)
-        shared = cluster.connected()
+        connected_before = cluster.connected()
         with connect():
             try:
-                for unit, measured, seconds in _measured(missing, bundles, spec, cancel=shared):
+                for unit, measured, seconds in _measured(missing, bundles, spec, cancel=connected_before):
                     found = rows(unit, measured)
                     store.append(table, found)
                     ends.append(UnitEnd(unit, len(ends) + 1, len(missing), len(found), seconds, measured.error))
