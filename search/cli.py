@@ -12,8 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from search.commands import data, doctor, export, protocols, results, running, show, supervised, sweeps
-from search.errors import SearchError
-from search.store import DamagedPart
+from search.errors import DamagedPart, SearchError
 from spaces.errors import SpaceError
 from trainables.errors import TrainableError
 

@@ -32,3 +32,10 @@ class ResumeError(SearchError):
 
 class ComparisonError(SearchError):
     """The stored trials do not meet an estimator's assumptions."""
+
+
+class DamagedPart(UserWarning):
+    """A part of the result store cannot be read; its rows are missing until it is replaced or removed."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"the part {part} of the result store is damaged and passed over: {reason}")

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from search.errors import StoreError
+from search.errors import DamagedPart, StoreError
 from search.schema import TEXT, VIEWS, NewerSchemaError, check_version, reading_schema
 from trainables.places import Place
 
@@ -21,13 +21,6 @@ _CODED = pa.dictionary(pa.int32(), TEXT)
 _OPENED_AT_ONCE = 8
 
 Result = TypeVar("Result")
-
-
-class DamagedPart(UserWarning):
-    """A part of the result store cannot be read; its rows are missing until it is replaced or removed."""
-
-    def __init__(self, part: str, reason: str) -> None:
-        super().__init__(f"the part {part} of the result store is damaged and passed over: {reason}")
 
 
 @cache

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from search.blocks import decoded, view_blocks, view_table
-from search.errors import StoreError
-from search.parts import DamagedPart, Result, Snapshot, consistently, listed_files, listed_parts, reason, warn_of
+from search.errors import DamagedPart, StoreError
+from search.parts import Result, Snapshot, consistently, listed_files, listed_parts, reason, warn_of
 from search.schema import VIEWS, columns, nearest, reading_schema, to_arrow
 from search.views import keeps_everything
 from trainables.places import Place, make_folder, without_secrets

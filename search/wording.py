@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-import pandas as pd
-
 NONE = "–"
 
 
 def missing(value: object) -> bool:
     """Return whether a cell of a frame holds nothing: None, NaN, NA or NaT."""
+    import pandas as pd
+
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 

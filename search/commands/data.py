@@ -62,11 +62,14 @@ def synthesize(
     text_width: Annotated[int | None, typer.Option(min=1, help="Columns of the text features.")] = None,
 ) -> int:
     """Make a synthetic data set in MMRec's format: interactions and features from shared latent factors."""
-    from trainables.data.synthetic import RECIPES, write_folder
+    from trainables.data.synthetic import RECIPES, check_free, write_folder
     from trainables.data.synthetic import synthesize as generate
 
     if like not in RECIPES:
         raise SearchError(f"--like must be one of {', '.join(RECIPES)}, but got {like!r}{did_you_mean(like, RECIPES)}")
+    if not folder.name:
+        raise SearchError(f"FOLDER must be the path of a new folder, whose name is the data set's, but is {folder}")
+    check_free(folder)
     recipe = RECIPES[like]
     sizes = {"num_users": users, "num_items": items, "num_interactions": interactions}
     widths = {"image": image_width, "text": text_width}

@@ -2,12 +2,13 @@
 
 import os
 import sys
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 from rich.console import Console
 
-from search.store import Store
+if TYPE_CHECKING:
+    from search.store import Store
 
 DEFAULT_STORE = "recsweep-store"
 
@@ -35,12 +36,15 @@ class Joining(TypedDict):
     verbose: bool
 
 
-def open_store(given: str | None, *, from_spec: str | None = None, create: bool = False) -> Store:
+def open_store(given: str | None, *, from_spec: str | None = None, create: bool = False) -> "Store":
     """The store of a command: `--store`, else the sweep file's, else $RECSWEEP_STORE, else ./recsweep-store.
 
     Raises:
         StoreError: it is missing, or cannot be written where it must be.
     """
+    # Not before a command needs it: with PyArrow comes pandas, most of what starting the program takes.
+    from search.store import Store
+
     return Store(store_place(given, from_spec=from_spec), create=create)
 
 

@@ -18,16 +18,15 @@ from search.commands.options import (
     open_store,
 )
 from search.errors import SearchError
-from search.history import stored_spec
 from search.sections import ProtocolsSection
 from search.spec import SweepSpec
 from search.spec_errors import sentence
-from search.store import Store
 from search.wording import duration, plural
 from trainables.protocols.config import GeneralisationConfig, LandscapeConfig, RobustnessConfig
 
 if TYPE_CHECKING:
     from search.protocols.runner import ProtocolOutcome
+    from search.store import Store
 
 SomeSettings = TypeVar("SomeSettings", bound=BaseModel)
 
@@ -139,7 +138,9 @@ def confirm(
 _NOTHING: Mapping[str, None] = {"robustness": None, "generalisation": None, "landscape": None}
 
 
-def _stored(store: str | None, sweep: str | None) -> tuple[Store, str, SweepSpec]:
+def _stored(store: str | None, sweep: str | None) -> tuple["Store", str, SweepSpec]:
+    from search.history import stored_spec
+
     results = open_store(store)
     name = results.resolve(sweep)
     return results, name, stored_spec(results, name)
@@ -175,7 +176,7 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
 
 
 def measure_and_print(
-    store: Store,
+    store: "Store",
     sweep: str,
     protocols: ProtocolsSection,
     joining: Joining,
@@ -203,7 +204,7 @@ def measure_and_print(
     return outcome
 
 
-def _print_outcome(screen: Console, store: Store, outcome: "ProtocolOutcome") -> None:
+def _print_outcome(screen: Console, store: "Store", outcome: "ProtocolOutcome") -> None:
     counts = f"{outcome.done} measured, {outcome.stored} in the store already, {len(outcome.failed)} failed"
     screen.print(f"{outcome.sweep}: {plural(outcome.planned, 'unit')}, {counts}, in {duration(outcome.seconds)}")
     if outcome.interrupted:

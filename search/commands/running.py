@@ -3,14 +3,15 @@
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from search import control
 from search.commands.options import InsecureOption, StoreOption, SubmitOption, SweepArgument, open_store
 from search.errors import SearchError
-from search.store import Store
+
+if TYPE_CHECKING:
+    from search.store import Store
 
 POLL_SECONDS = 2.0
 
@@ -23,6 +24,8 @@ def stop(
     insecure: InsecureOption = False,
 ) -> int:
     """Ask a running sweep to stop at its trials' next checkpoints; with --submit its job is ended within seconds."""
+    from search import control
+
     if submit is not None:
         return _stop_job(submit, sweep, wait=wait, insecure=insecure)
     results = open_store(store)
@@ -73,6 +76,8 @@ def logs(
     insecure: InsecureOption = False,
 ) -> int:
     """Print what happened in a sweep and how its trials ended; with --submit, what its job has printed."""
+    from search import control
+
     if submit is not None:
         return _print_job(submit, sweep, follow=follow, insecure=insecure)
     results = open_store(store)
@@ -101,7 +106,7 @@ def _print_job(address: str, sweep: str | None, *, follow: bool, insecure: bool)
     return 0
 
 
-def lines(store: Store, sweep: str) -> Iterator[str]:
+def lines(store: "Store", sweep: str) -> Iterator[str]:
     """Yield a sweep's events and its trials' ends in the order of their times, each as a line; times are UTC.
 
     Raises:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import pyarrow as pa
 import typer
 import yaml
 from rich.console import Console
@@ -29,14 +28,13 @@ from search.commands.options import (
 )
 from search.commands.supervised import BROKEN, Tell
 from search.errors import SearchError
-from search.history import stored_spec
-from search.plan import Count, Estimate, Plan, Prediction
 from search.spec import SweepSpec, load
-from search.store import Store
 from search.wording import plural
 
 if TYPE_CHECKING:
     from search.driver import Hooks, Outcome
+    from search.plan import Count, Estimate, Plan, Prediction
+    from search.store import Store
 
     Follow: TypeAlias = Callable[[SweepSpec], Hooks]
 
@@ -114,10 +112,12 @@ def resume(
     return _drive(work, lambda: open_store(store), joining)
 
 
-def _drive(work: "Callable[[Follow], Outcome]", results: Callable[[], Store], joining: Joining) -> int:
+def _drive(work: "Callable[[Follow], Outcome]", results: Callable[[], "Store"], joining: Joining) -> int:
     """Runs a driver in a child process, with a live view, and says how it ended; then the sweep's protocols."""
 
     def child(tell: Tell) -> int:
+        import pyarrow as pa
+
         from search.driver import Hooks
         from search.live import LiveView
 
@@ -142,7 +142,7 @@ def _leave() -> None:
     os._exit(BROKEN)
 
 
-def _told(outcome: "Outcome", results: Store, screen: Console, joining: Joining) -> int:
+def _told(outcome: "Outcome", results: "Store", screen: Console, joining: Joining) -> int:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
     head = f"Sweep {outcome.sweep}: {counts or 'no trial ran'}"
     if outcome.idle:
@@ -165,6 +165,8 @@ def _told(outcome: "Outcome", results: Store, screen: Console, joining: Joining)
             soft_wrap=True,
         )
         return outcome.exit_code
+    from search.history import stored_spec
+
     spec = stored_spec(results, outcome.sweep)
     if spec.protocols.given():
         return _measure(results, outcome.sweep, spec, outcome.exit_code, joining)
@@ -189,7 +191,7 @@ def _submit(url: str, spec: SweepSpec, place: str, *, insecure: bool) -> int:
     return 0
 
 
-def _measure(store: Store, sweep: str, spec: SweepSpec, code: int, joining: Joining) -> int:
+def _measure(store: "Store", sweep: str, spec: SweepSpec, code: int, joining: Joining) -> int:
     """Runs the sweep file's protocols on what the search found; returns the exit code of both together."""
     from search.commands.protocols import measure_and_print
     from search.errors import StoreError
@@ -248,12 +250,12 @@ def _print_plan(spec: SweepSpec) -> int:
     return 0
 
 
-def _between(seconds: Estimate) -> str:
+def _between(seconds: "Estimate") -> str:
     low, mid, high = (_duration(bound) for bound in (seconds.low, seconds.mid, seconds.high))
     return f"{mid} (between {low} and {high})"
 
 
-def _plan_table(planned: Plan, prediction: Prediction) -> Table:
+def _plan_table(planned: "Plan", prediction: "Prediction") -> Table:
     table = Table(Column("cell", overflow="fold"), title=f"Plan of {planned.name} (digest {planned.digest[:12]})")
     for heading in ("trials", "tuned", "space", "gradient evaluations an epoch", "in all", "device time"):
         table.add_column(heading, justify="right")
@@ -266,7 +268,7 @@ def _plan_table(planned: Plan, prediction: Prediction) -> Table:
     return table
 
 
-def _protocols_table(planned: Plan, prediction: Prediction) -> Table:
+def _protocols_table(planned: "Plan", prediction: "Prediction") -> Table:
     table = Table(Column("cell", overflow="fold"), "protocol", title="After the search, of each best configuration")
     for heading in ("trainings", "gradient evaluations in all", "device time of the trainings"):
         table.add_column(heading, justify="right")
@@ -317,7 +319,7 @@ def _print_job_status(address: str, sweep: str | None, *, watch: bool, as_json: 
     return 0
 
 
-def _count(count: Count) -> str:
+def _count(count: "Count") -> str:
     return f"{count.low:,}" if count.exact else f"{count.low:,} to {count.high:,}"
 
 

@@ -268,6 +268,7 @@ def test_an_output_that_cannot_be_written_is_named(desk: Desk) -> None:
     said = [desk.refuses(*command, "-o", "notes.txt/out") for command in (["report"], ["query", "select 1"])]
     said.append(desk.refuses("data", "synthesize", "notes.txt/out", store=""))
     assert all("notes.txt/out" in each and "Not a directory" in each for each in said)
+    assert "must be the path of a new folder" in desk.refuses("data", "synthesize", ".", store="")
 
 
 @pytest.mark.parametrize("name", ["../good", "good bad", ""])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from search import blocks
 from search import store as storing
-from search.parts import DamagedPart, Snapshot
+from search.errors import DamagedPart
+from search.parts import Snapshot
 from search.query import run_query
 from search.query_views import referenced_columns
 from search.schema import TABLES, VIEWS

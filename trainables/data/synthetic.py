@@ -1,5 +1,6 @@
 """Synthetic data sets: one set of latent factors generates both the interactions and the modality features."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,18 +123,36 @@ def synthesize(recipe: Recipe, seed: int) -> SyntheticData:
 
 
 def write_folder(folder: Path, data: SyntheticData) -> None:
-    """Writes a data set in MMRec's format: `<folder name>.inter` and `<modality>_feat.npy`.
+    """Writes a data set in MMRec's format: `<folder name>.inter` and `<modality>_feat.npy`; whole, by one rename.
 
     Raises:
         DataError: the folder exists and is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as hidden:
+        made = Path(hidden) / folder.name
+        made.mkdir()
+        for modality, array in data.features.items():
+            np.save(made / f"{modality}{SUFFIX}", array)
+        columns = {USER: data.users, ITEM: data.items, TIME: data.times, LABEL: data.labels}
+        write_interactions(made / f"{folder.name}.inter", columns)
+        made.rename(folder)
+
+
+def check_free(folder: Path) -> None:
+    """Returns if a data set can be written to the folder.
+
+    Raises:
+        DataError: it exists and is not empty.
+        OSError: what should hold it is no folder.
+    """
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
         raise DataError(f"a synthetic data set must be written to a new or empty folder, but {folder} has content")
-    folder.mkdir(parents=True, exist_ok=True)
-    for modality, array in data.features.items():
-        np.save(folder / f"{modality}{SUFFIX}", array)
-    columns = {USER: data.users, ITEM: data.items, TIME: data.times, LABEL: data.labels}
-    write_interactions(folder / f"{folder.name}.inter", columns)
 
 
 def _draw_pairs(

@@ -1,8 +1,13 @@
 """Synthetic data sets: exact sizes, noise and redundancy of the promised size, content that helps."""
 
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from trainables.data import synthetic
 from trainables.data.bundle import DataBundle
 from trainables.data.catalog import check, describe, load
 from trainables.data.config import DataConfig
@@ -213,3 +218,21 @@ def test_an_existing_folder_is_never_written_into(tmp_path):
         with pytest.raises(DataError, match=r"must be written to a new or empty folder, but .* has content"):
             write_folder(taken, data)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_finished_is_not_begun(tmp_path, monkeypatch):
+    def full(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+        assert (path.parent / "audio_feat.npy").exists()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(synthetic, "write_interactions", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_folder(tmp_path / "made", synthesize(SMALL, 0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "made").mkdir()
+    write_folder(tmp_path / "made", synthesize(SMALL, 0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
+    assert check(DataConfig.of_folder(tmp_path / "made")) == ()
