@@ -30,6 +30,8 @@ from trainables.updates.base import Stepper
 EXPLOSION = 1e4
 """An epoch's mean loss beyond this many times the very first step's (or 1, if that is more) counts as divergence."""
 
+REHEARSED_USERS = 2**15
+
 
 _Numbered: TypeAlias = tuple[int, Batch]
 
@@ -189,6 +191,8 @@ class Trainer:
     def rehearse(self, most_batches: int) -> Rehearsal:
         """Times the first batches, after a warm-up, and each kind of validation.
 
+        Of more than `REHEARSED_USERS` users a full validation is reckoned from a sample.
+
         Moves the weights: a trainer that rehearsed is not to be trained on.
         """
         self._start_epoch(1)
@@ -197,15 +201,30 @@ class Trainer:
             self._run_steps(groups[:2], 1)
             before, start = self.stepper.gradient_evaluations, time.perf_counter()
             self._run_steps(groups, 1)
-        trained = time.perf_counter()
-        self.evaluate(self.evaluator)
-        evaluated = time.perf_counter()
-        validation = evaluated - trained
-        early = validation
+        trained = time.perf_counter() - start
+        validation = early = self._rehearse_validation()
         if self._early is not None:
+            start = time.perf_counter()
             self._estimate(*self._early)
-            early = time.perf_counter() - evaluated
-        return Rehearsal((trained - start) / (self.stepper.gradient_evaluations - before), validation, early)
+            early = time.perf_counter() - start
+        return Rehearsal(trained / (self.stepper.gradient_evaluations - before), validation, early)
+
+    def _rehearse_validation(self) -> float:
+        """Seconds of a full validation, in which every user takes the same once the first is ranked."""
+        users = len(self.evaluator.users)
+
+        def seconds(evaluator: RankingEvaluator) -> float:
+            start = time.perf_counter()
+            self.evaluate(evaluator)
+            return time.perf_counter() - start
+
+        if users <= REHEARSED_USERS:
+            return seconds(self.evaluator)
+        few, many = (
+            seconds(self.evaluator.of_some(number, numpy_stream(self.config.seed, "rehearsal")))
+            for number in (REHEARSED_USERS // 8, REHEARSED_USERS)
+        )
+        return many + max(0.0, many - few) / (REHEARSED_USERS - REHEARSED_USERS // 8) * (users - REHEARSED_USERS)
 
     def _batches(self, epoch: int, index: int) -> list[Batch]:
         """The shuffled batches of one of an epoch's passes over the data; every update has the first in common."""

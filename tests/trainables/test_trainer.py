@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from trainables import checkpoints
+from trainables import trainer as trainer_module
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle, Interactions
 from trainables.errors import Diverged, ModelError, TrainableError
@@ -377,6 +378,19 @@ def test_batches_per_epoch_count_the_short_last_one(size: int, batches: int, toy
 def test_a_rehearsal_measures_all_times(make_toy: Make) -> None:
     seconds, validation, early = trainer(make_toy(), update__name="sam").rehearse(3)
     assert seconds > 0 and validation > 0 and early == validation
+
+
+def test_a_rehearsal_reckons_the_validation_of_many_users_from_a_sample(
+    make_toy: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trainer(make_toy())
+    users = len(trial.evaluator.users)
+    monkeypatch.setattr(trainer_module, "REHEARSED_USERS", 8)
+    assert users > 8
+    clock = iter([0.0, 1.0, *[seconds for part in ((0.0, 3.0), (0.0, 10.0)) for seconds in part]])
+    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
+    # 1 of 8 users took 3 s, 8 of them 10 s: a second a user.
+    assert trial.rehearse(1).validation_s == pytest.approx(10 + (users - 8))
 
 
 def test_the_best_weights_are_kept_in_one_memory_and_apart_from_the_present_ones(toy: DataBundle) -> None:
