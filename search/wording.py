@@ -36,8 +36,8 @@ def span(low: float, high: float) -> str:
 
 
 def signed_score(value: float) -> str:
-    """Return a difference of metrics with its sign."""
-    return ("+" if value >= 0 else "−") + score(abs(value))
+    """Return a difference of metrics with its sign, in the four decimals of the metrics beside it."""
+    return f"{'+' if value >= 0 else '−'}{abs(value):.4f}"
 
 
 def share(value: float | None) -> str:

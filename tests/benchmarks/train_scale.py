@@ -19,18 +19,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from search.cluster import ALLOCATOR
+from trainables.config import TrialConfig
+from trainables.data.catalog import load
+from trainables.trainer import Rehearsal, Trainer
+
 NAME = "large"
 
 
 def train(argument: str) -> None:
     """Trains and prints what it took as JSON."""
     wanted = json.loads(argument)
-    import torch
-
-    from trainables.config import TrialConfig
-    from trainables.data.catalog import load
-    from trainables.trainer import Trainer
-
     torch.set_num_threads(1)
     clock = time.perf_counter()
     folder = Path(wanted["folder"])
@@ -62,8 +63,6 @@ def peak(who: int) -> float:
 
 def in_process(model: str, folder: Path, options: dict[str, Any], steps: int) -> dict[str, Any]:
     """What the training of a model took, in a process of its own with a worker's settings."""
-    from search.cluster import ALLOCATOR
-
     numbers = {name: int(options[name]) for name in ("batch", "sample")}
     argument = json.dumps({"model": model, "folder": str(folder), "steps": steps} | numbers)
     command = [sys.executable, __file__, "once", argument]
@@ -101,11 +100,11 @@ def main() -> None:
         built, used = first["load"] + first["build"], first["peak"]
         print(f"{model}: first built in {built:.0f} s, graphs included, {used:.2f} GB", flush=True)
         took = in_process(model, folder, options, int(options["steps"]))
+        step, validation, estimate = (took[f"{name}_s"] for name in Rehearsal._fields)
         print(
             f"{model}: {took['weights'] / 1e6:.0f} million weights; loaded and built in "
-            f"{took['load'] + took['build']:.0f} s; a step of {options['batch']} {took['gradient_evaluation_s']:.2f} s; "
-            f"a validation {took['validation_s']:.0f} s, of {options['sample']} users "
-            f"{took['early_validation_s']:.1f} s; {took['peak']:.2f} GB",
+            f"{took['load'] + took['build']:.0f} s; a step of {options['batch']} {step:.2f} s; a validation "
+            f"{validation:.0f} s, of {options['sample']} users {estimate:.1f} s; {took['peak']:.2f} GB",
             flush=True,
         )
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from search.wording import with_deviation
+from search.wording import signed_score, with_deviation
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,10 @@ from search.wording import with_deviation
 )
 def test_a_deviation_has_the_decimals_of_its_mean(mean: float | None, deviation: float | None, text: str) -> None:
     assert with_deviation(mean, deviation) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.000467, "+0.0005"), (0.0, "+0.0000"), (-0.01234, "−0.0123"), (-2e-5, "−0.0000")]
+)
+def test_a_difference_has_the_decimals_of_the_scores_beside_it(value: float, text: str) -> None:
+    assert signed_score(value) == text
