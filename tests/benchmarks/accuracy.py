@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/accuracy.py DATA_ROOT [models=NAME,...] [seeds=999,1,2] [jobs=2] [test=true] [K=V ...]
 
-For example, the README's table, and one point of one model:
+For example, the table in the README beside, and one point of one model:
     python tests/benchmarks/accuracy.py ../shared/data data.modalities=text,audio train.max_epochs=300
     python tests/benchmarks/accuracy.py ../shared/data data.modalities=text,audio models=vbpr seeds=999 test=true
 
