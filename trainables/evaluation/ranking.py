@@ -15,6 +15,9 @@ from trainables.evaluation.metrics import CUTOFFS, per_user_metrics
 SCORES_AT_ONCE = 2**21
 """Scores of a chunk of users: 8 MB in float32, so that the passes after the product find them in the cache."""
 
+USERS_AT_LEAST = 64
+"""Users of a chunk where items are so many that these have more scores: the product reads all items for each chunk."""
+
 _GROUP = 16
 """Items of which only the best is compared first."""
 
@@ -83,7 +86,7 @@ class RankingEvaluator:
     def _chunks(self, device: torch.device) -> "list[_Chunk]":
         """All users in parts, which stay on the device from one evaluation to the next."""
         if device not in self._prepared:
-            size = max(1, SCORES_AT_ONCE // self.num_items)
+            size = max(USERS_AT_LEAST, SCORES_AT_ONCE // self.num_items)
             self._prepared[device] = [self._chunk(start, size, device) for start in range(0, len(self.users), size)]
         return self._prepared[device]
 

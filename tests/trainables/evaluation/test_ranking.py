@@ -78,11 +78,13 @@ def test_a_model_that_scores_all_items_alike_is_no_oracle() -> None:
     assert metrics["recall@20"] < 0.2
 
 
-def test_scoring_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("least", "size"), [(1, 7), (11, 11)])
+def test_scoring_in_chunks_changes_nothing(least: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train, judged = random_split(1)
     scores = torch.rand(40, 90, generator=torch.Generator().manual_seed(3))
     whole = RankingEvaluator(train, judged, 90)(lambda users: scores[users].clone(), torch.device("cpu"))
     monkeypatch.setattr("trainables.evaluation.ranking.SCORES_AT_ONCE", 7 * 90)
+    monkeypatch.setattr("trainables.evaluation.ranking.USERS_AT_LEAST", least)
     parts: list[int] = []
 
     def score(users: torch.Tensor) -> torch.Tensor:
@@ -90,7 +92,7 @@ def test_scoring_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         return scores[users].clone()
 
     assert RankingEvaluator(train, judged, 90)(score, torch.device("cpu")) == whole
-    assert len(parts) > 1 and max(parts) == 7
+    assert len(parts) > 1 and max(parts) == size
 
 
 def by_sorting(train: Interactions, judged: Interactions, scores: np.ndarray) -> dict[str, np.ndarray]:
