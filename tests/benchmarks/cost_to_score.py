@@ -38,9 +38,9 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     },
     # Slower rates (5e-4 takes 7 minutes a point) would only make the grid dearer.
     "freedom": {
+        "model.reg_weight": (0.0, 1e-3, 1e-4, 1e-5),
         "optimizer.learning_rate": (1e-3, 2e-3, 5e-3, 1e-2),
         "model.dropout": (0.8, 0.9),
-        "model.reg_weight": (0.0, 1e-5, 1e-4, 1e-3),
         "model.num_item_layers": (1, 2),
     },
 }

@@ -17,6 +17,10 @@ from trainables.errors import ModelError
 
 DEGREE_EPSILON = 1e-7
 
+_SIMILARITIES_AT_ONCE = 2**24
+_GROUP = 64
+_GROUPS_WORTH_IT = 8  # groups of columns for each one that is sought, from which on it pays to look at them first
+
 PruneRule: TypeAlias = Literal["degree", "uniform"]
 
 
@@ -114,12 +118,13 @@ def row_mean(graph: CsrArrays, epsilon: float = 0.0) -> CsrArrays:
     return replace(graph, values=graph.values / np.repeat(degree + epsilon, degree))
 
 
-def item_knn(features: Float[np.ndarray, "I F"], k: int, block_rows: int = 512) -> CsrArrays:
+def item_knn(features: Float[np.ndarray, "I F"], k: int, block_rows: int | None = None) -> CsrArrays:
     """Returns the directed graph [I, I] from every item to its k nearest items by cosine, itself among them.
 
     Every stored value is 1 / (k + 1e-7): normalising binary edges by the row degree, which is k everywhere, leaves
     nothing else (models.md, section 0). The item itself is always kept; equal similarities go to the lowest index. A
-    zero row is equally far from all. The similarities exist for `block_rows` items at a time.
+    zero row is equally far from all. The similarities exist for `block_rows` items at a time; by default for 512, or
+    for as many as make 64 MB where items are many.
 
     Raises:
         ModelError: k lies outside 1..I.
@@ -127,11 +132,14 @@ def item_knn(features: Float[np.ndarray, "I F"], k: int, block_rows: int = 512) 
     num_items = len(features)
     if not 1 <= k <= num_items:
         raise ModelError(f"an item graph must have `1 <= k <= number of items`, but got {k=} for {num_items} items")
+    if block_rows is None:
+        block_rows = min(512, max(64, _SIMILARITIES_AT_ONCE // num_items))
     unit = _unit_rows(features)
     neighbours = np.empty((num_items, k), dtype=np.int32)
+    memory = np.empty((min(block_rows, num_items), num_items), dtype=unit.dtype)
     for start in range(0, num_items, block_rows):
-        similarity = unit[start : start + block_rows] @ unit.T  # [block, I]
-        rows = np.arange(len(similarity))
+        rows = np.arange(min(block_rows, num_items - start))
+        similarity = np.matmul(unit[start : start + block_rows], unit.T, out=memory[: len(rows)])  # [block, I]
         similarity[rows, start + rows] = np.inf
         neighbours[start : start + block_rows] = _largest_columns(similarity, k)
     return CsrArrays(
@@ -149,7 +157,33 @@ def _unit_rows(features: np.ndarray) -> np.ndarray:
 
 
 def _largest_columns(matrix: np.ndarray, k: int) -> np.ndarray:
-    """Returns the columns [rows, k] of each row's k largest values; of equal ones those with the lowest index."""
+    """Returns the columns [rows, k] of each row's k largest values; of equal ones those with the lowest index.
+
+    Of many columns only those are sorted that can be among them. A column belongs to one of G groups (column modulo G);
+    k groups have a maximum of at least the k-th largest one, so every value that counts is as large, and lies in one of
+    these groups. Rows where more than k groups tie for that are sorted whole.
+    """
+    num_groups = matrix.shape[1] // _GROUP
+    if num_groups < _GROUPS_WORTH_IT * k:
+        return _sorted_columns(matrix, k)
+    grouped = matrix[:, : num_groups * _GROUP].reshape(len(matrix), _GROUP, num_groups)
+    maxima = grouped.max(axis=1)
+    least = np.partition(maxima, num_groups - k, axis=1)[:, num_groups - k, None]
+    near = maxima >= least
+    clear = np.flatnonzero(near.sum(axis=1) == k)
+    groups = np.nonzero(near[clear])[1].reshape(-1, 1, k)
+    inside = (groups + num_groups * np.arange(_GROUP)[:, None]).reshape(len(clear), -1)
+    rest = np.broadcast_to(np.arange(num_groups * _GROUP, matrix.shape[1]), (len(clear), matrix.shape[1] % _GROUP))
+    columns = np.sort(np.hstack([inside, rest]), axis=1)
+    places = _sorted_columns(matrix[clear[:, None], columns], k)
+    chosen = np.empty((len(matrix), k), dtype=np.int64)
+    chosen[clear] = np.take_along_axis(columns, places, axis=1)
+    if len(tied := np.setdiff1d(np.arange(len(matrix)), clear)):
+        chosen[tied] = _sorted_columns(matrix[tied], k)
+    return chosen
+
+
+def _sorted_columns(matrix: np.ndarray, k: int) -> np.ndarray:
     first = matrix.shape[1] - k
     chosen = np.argpartition(matrix, first, axis=1)[:, first:]
     smallest = np.take_along_axis(matrix, chosen, axis=1).min(axis=1)

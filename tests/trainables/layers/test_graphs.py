@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.errors import ModelError
+from trainables.layers import graphs
 from trainables.layers.graphs import CsrArrays, item_knn, normalised_bipartite, prune_edges, weighted_sum
 
 USERS = np.array([0, 0, 1, 1, 1, 3], dtype=np.int64)
@@ -118,6 +119,21 @@ def test_making_a_graph_leaves_the_given_arrays_writable():
 def test_the_item_graph_is_the_naive_one_whatever_the_block(k, block_rows):
     features = np.random.default_rng(k).standard_normal((25, 6))
     np.testing.assert_array_equal(dense(item_knn(features, k, block_rows)), dense_knn(features, k))
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+@pytest.mark.parametrize("num_items", [64, 67])
+def test_the_item_graph_is_the_naive_one_where_groups_of_items_are_looked_at_first(k, num_items, monkeypatch):
+    monkeypatch.setattr(graphs, "_GROUP", 4)
+    monkeypatch.setattr(graphs, "_GROUPS_WORTH_IT", 1)
+    features = np.random.default_rng(k).standard_normal((num_items, 6))
+    features[10:20], features[33] = features[9], 0.0  # groups that tie, and a row that is equally far from all
+    looked = []
+    sort = graphs._sorted_columns
+    monkeypatch.setattr(graphs, "_sorted_columns", lambda matrix, k: looked.append(matrix.shape) or sort(matrix, k))
+    np.testing.assert_array_equal(dense(item_knn(features, k)), dense_knn(features, k))
+    # Most rows by k groups of 4 and what is left over, those that tie by all items; nothing ties with a row itself.
+    assert {columns for _, columns in looked} == {4 * k + num_items % 4} | ({num_items} if k > 1 else set())
 
 
 def test_every_row_has_k_entries_of_one_over_k_and_itself_among_them():
