@@ -76,8 +76,7 @@ def prepare(
         if images is not None:
             say("features of images")
             done["image"] = work.stage("image", partial(_image_features, work, settings, images, encode_image))
-        account = {"request": request, **done, "files": _sizes(work.folder)}
-        work.publish(account)
+        account = work.publish({"request": request, **done})
     return Prepared(account, was_there=False)
 
 
@@ -177,7 +176,3 @@ def _features(work: WorkFolder, modality: str, blocks: Iterator[Block], settings
 
 def _without(ids: Sequence[str]) -> dict[str, object]:
     return {"items_without": len(ids), "first_without": list(ids[:_NAMED_ITEMS])}
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir())}

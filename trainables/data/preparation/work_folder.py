@@ -46,22 +46,32 @@ class WorkFolder:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def publish(self, account: Mapping[str, object]) -> None:
-        """Writes the account and gives the folder its name; an earlier folder of that name is moved aside and removed.
+    def publish(self, account: Mapping[str, object]) -> Mapping[str, object]:
+        """Gives the folder its name; an earlier folder of that name is moved aside and removed.
+
+        Returns:
+            The account with the sizes of all "files", as it is written beside them.
 
         Raises:
             OSError: the target cannot be written.
         """
+        for file in self.folder.iterdir():
+            # Of a process that was killed here, or while it wrote a file.
+            if file.name == ACCOUNT or file.name.startswith("."):
+                file.unlink()
+        account = {**account, "files": {file.name: file.stat().st_size for file in sorted(self.folder.iterdir())}}
         write_json(self.folder / ACCOUNT, account)
         for file in self.folder.iterdir():
             _sync(file)
         old = _aside(self._out)
         if self._out.exists():
+            shutil.rmtree(old, ignore_errors=True)  # there only if a process was killed while it removed it
             os.rename(self._out, old)
         os.rename(self.folder, self._out)
         sync_folder(self._out.parent)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self._place, ignore_errors=True)
+        return account
 
 
 @contextmanager

@@ -14,10 +14,12 @@ from published_files import letters, review_2014
 
 from trainables.data.catalog import check
 from trainables.data.config import DataConfig
+from trainables.data.preparation import work_folder
 from trainables.data.preparation.amazon import AmazonFiles
 from trainables.data.preparation.feature_rows import Encoder
 from trainables.data.preparation.pipeline import prepare
 from trainables.data.preparation.settings import Settings
+from trainables.data.preparation.work_folder import write_json
 from trainables.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -124,6 +126,43 @@ def test_a_replacement_killed_at_any_moment_leaves_the_old_folder_or_the_new_one
         made = content(found)
         assert made in (expected[1], expected[2])
         current = 2 if made == expected[2] else 1
+
+
+@pytest.mark.parametrize("left", ["prepare.json", ".prepare.json.part", ".text_feat.npy.part"])
+def test_what_a_process_left_that_was_killed_before_its_last_rename_is_no_file_of_the_folder(
+    left, tmp_path, reviews, monkeypatch
+):
+    def prepared(name):
+        return prepare(AmazonFiles(reviews), tmp_path / name / "made", Settings())
+
+    prepared("whole")
+    with monkeypatch.context() as killed:
+        killed.setattr(work_folder, "write_json", end_at_account)
+        with pytest.raises(KeyboardInterrupt):
+            prepared("killed")
+    (partial,) = (tmp_path / "killed").glob(".*.partial")
+    (partial / "folder" / left).write_text("{")
+    prepared("killed")
+    assert content(tmp_path / "killed" / "made") == content(tmp_path / "whole" / "made")
+    assert prepared("killed").was_there
+
+
+def end_at_account(path, told):
+    if path.name == work_folder.ACCOUNT:
+        raise KeyboardInterrupt
+    write_json(path, told)
+
+
+def test_a_folder_that_was_being_removed_does_not_stop_the_next_replacement(tmp_path, reviews):
+    def prepared(core):
+        prepare(AmazonFiles(reviews), tmp_path / "made", Settings(core=core), force=True)
+        return content(tmp_path / "made")
+
+    first = prepared(1)
+    (tmp_path / ".made.replaced").mkdir()
+    (tmp_path / ".made.replaced" / "made.inter").write_text("half removed")
+    assert prepared(2) != first == prepared(1)
+    assert [path.name for path in tmp_path.iterdir() if "replaced" in path.name] == []
 
 
 def test_of_two_processes_at_one_folder_the_second_is_told(tmp_path, reviews, rows, write_lines):
