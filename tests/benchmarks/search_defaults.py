@@ -114,7 +114,8 @@ def curves(file: Path, spec: SweepSpec) -> Curves:
     """Reads a grid's curves, placed as the sweep's space sees them."""
     rows = read(file)
     (study,) = studies(spec)
-    names = list(rows[0]["point"])
+    # A hyperparameter of which the file has one value decides nothing here.
+    names = [name for name in rows[0]["point"] if len({row["point"][name] for row in rows}) > 1]
     logarithmic = frozenset(name for name in names if getattr(study.space.parameters[name], "log", False))
     raw = _raw([row["point"] for row in rows], names, logarithmic)
     offset, scale = raw.min(axis=0), np.ptp(raw, axis=0)
