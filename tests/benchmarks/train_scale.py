@@ -100,7 +100,7 @@ def main() -> None:
         built, used = first["load"] + first["build"], first["peak"]
         print(f"{model}: first built in {built:.0f} s, graphs included, {used:.2f} GB", flush=True)
         took = in_process(model, folder, options, int(options["steps"]))
-        step, validation, estimate = (took[f"{name}_s"] for name in Rehearsal._fields)
+        step, validation, estimate = (took[name] for name in Rehearsal._fields)
         print(
             f"{model}: {took['weights'] / 1e6:.0f} million weights; loaded and built in "
             f"{took['load'] + took['build']:.0f} s; a step of {options['batch']} {step:.2f} s; a validation "
