@@ -33,6 +33,7 @@ from search.supervision import Announcer, Silence, Supervision
 from search.workers import all_losses_told
 from search.writer import StoreWriter
 from trainables.places import below
+from trainables.shares import give_back_memory
 
 WORKER_LOSSES = 3
 """How often a trial is restarted after its worker was lost, before it is given up as lost."""
@@ -137,6 +138,7 @@ def run(
     cells = studies(spec)
     check_configurations(cells, bundles, spec.search.seeds[0])
     check_protocols(spec, cells, bundles)
+    give_back_memory()  # of the models that were built to be checked
     with cluster.connection(spec, address, verbose=verbose, insecure=insecure):
         spec = spec.model_copy(update={"name": store.claim(spec.name)})
         with _leased(store, spec.name) as lease:
