@@ -23,7 +23,7 @@ demo: $(VENV)/demo-installed
 	$(BIN)/recsweep report --store $(STORE)
 
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --durations=25
 	$(BIN)/python -m pytest -m slow --ignore=tests/faults
 
 # Kills workers, nodes, drivers and heads, fills disks: ten minutes and more, on a machine with nothing else to do.
@@ -32,7 +32,7 @@ test-faults: $(VENV)/test-installed
 
 # Without real Ray, real browsers and long computations.
 test-fast: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --durations=25
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff format --check .
