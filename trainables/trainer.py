@@ -31,6 +31,7 @@ EXPLOSION = 1e4
 """An epoch's mean loss beyond this many times the very first step's (or 1, if that is more) counts as divergence."""
 
 REHEARSED_USERS = 2**15
+"""Users up to which a rehearsal ranks all; a full validation of a million takes some 20 minutes."""
 
 
 _Numbered: TypeAlias = tuple[int, Batch]
