@@ -211,6 +211,9 @@ def test_the_door_of_a_dashboard(serve):
     assert authentication.knock(f"http://127.0.0.1:{a_free_port()}", None) == "unknown"
 
 
+RIGHT, WRONG = "a1" * 32, "b2" * 32
+"""Tokens: no id that Ray draws at random has one of them in it, as it may have a few of their letters."""
+
 HEAD = """
 import sys
 from ray.cluster_utils import Cluster
@@ -266,14 +269,14 @@ def join(address: str, environment: dict[str, str], *options: str) -> str:
 
 @pytest.mark.slow
 def test_a_real_cluster_turns_away_who_has_not_its_token(tmp_path):
-    right = write_token(tmp_path / "right", "a1" * 32)
-    wrong = write_token(tmp_path / "wrong", "b2" * 32)
+    right = write_token(tmp_path / "right", RIGHT)
+    wrong = write_token(tmp_path / "wrong", WRONG)
     mode = {"RAY_AUTH_MODE": "token"}
     with a_cluster(mode | {"RAY_AUTH_TOKEN_PATH": str(right)}) as (address, client, commands):
-        assert "gcs_server" in commands and "a1a1" not in commands
+        assert "gcs_server" in commands and RIGHT not in commands
         assert not authentication.is_loopback(authentication.host_of(address))
         for each in (address, f"ray://{client}"):
-            doors = [authentication.knock(each, token) for token in (None, "b2" * 32, "a1" * 32)]
+            doors = [authentication.knock(each, token) for token in (None, WRONG, RIGHT)]
             assert doors == ["closed", "closed", "open"]
         assert join(address, {"RAY_AUTH_TOKEN_PATH": str(right)}) == "worked"
         assert "this machine has another one" in join(address, {"RAY_AUTH_TOKEN_PATH": str(wrong)})
@@ -285,7 +288,7 @@ def test_a_real_cluster_turns_away_who_has_not_its_token(tmp_path):
 
 @pytest.mark.slow
 def test_a_real_cluster_that_lets_in_anyone_is_refused_on_a_network(tmp_path):
-    right = {"RAY_AUTH_TOKEN_PATH": str(write_token(tmp_path / "right", "a1" * 32))}
+    right = {"RAY_AUTH_TOKEN_PATH": str(write_token(tmp_path / "right", RIGHT))}
     with a_cluster({"RAY_AUTH_MODE": "disabled"}) as (address, client, _):
         assert authentication.knock(f"ray://{client}", None) == "open"
         for environment in ({}, right):
