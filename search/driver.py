@@ -14,12 +14,12 @@ from typing import Any
 
 from search import cluster
 from search.budgets import Budget
+from search.checking import checks_beside
 from search.control import Lease, clear_stop
+from search.datasets import load_data
 from search.errors import StoreError
 from search.guard import Guard
 from search.history import PastTrial
-from search.preparation import check_configurations, load_data
-from search.protocols.preparation import check_protocols
 from search.provenance import sweep_row
 from search.recorder import Recorder, TrialRecord
 from search.resume import read_past
@@ -32,8 +32,9 @@ from search.study_spec import StudySpec
 from search.supervision import Announcer, Silence, Supervision
 from search.workers import all_losses_told
 from search.writer import StoreWriter
+from trainables.checkpoint_places import CheckpointPlan
 from trainables.places import below
-from trainables.shares import give_back_memory
+from trainables.shares import Resources
 
 WORKER_LOSSES = 3
 """How often a trial is restarted after its worker was lost, before it is given up as lost."""
@@ -131,15 +132,16 @@ def run(
         verbose: shows Ray's own output.
 
     Raises:
-        DataError, ModelError, SpecError: something is wrong with the input; nothing was started and nothing stored.
+        DataError, ModelError, SpecError: something is wrong with the input; no trial was started and nothing stored.
         StoreError: the store cannot be written.
     """
     bundles = load_data(spec)
     cells = studies(spec)
-    check_configurations(cells, bundles, spec.search.seeds[0])
-    check_protocols(spec, cells, bundles)
-    give_back_memory()  # of the models that were built to be checked
-    with cluster.connection(spec, address, verbose=verbose, insecure=insecure):
+    with (
+        checks_beside(spec, cells, bundles) as verdict,
+        cluster.connection(spec, address, verbose=verbose, insecure=insecure),
+    ):
+        verdict()
         spec = spec.model_copy(update={"name": store.claim(spec.name)})
         with _leased(store, spec.name) as lease:
             store.append("sweeps", [sweep_row(spec, bundles)])
@@ -331,8 +333,7 @@ class _Drive:
             os.environ.setdefault(name, value)
         from ray import tune
 
-        from trainables.shares import Resources
-        from trainables.trainable import CheckpointPlan, RecommenderTrainable
+        from trainables.trainable import RecommenderTrainable
 
         wanted = self.spec.resources
         plan = CheckpointPlan(self.checkpoints, self.spec.checkpoint.every_epochs, self.spec.checkpoint.keep)

@@ -29,9 +29,7 @@ class LiveView:
     def __enter__(self) -> "LiveView":
         planned = sum(self._planned.values())
         size = f"{plural(planned, 'trial')} in {plural(len(self._planned), 'cell')}"
-        self._console.print(f"{self._spec.name}: {size}; checking data and configurations, then starting Ray")
-        if self._live:
-            self._live.start()
+        self._console.print(f"{self._spec.name}: {size}; checking data and configurations, starting Ray")
         return self
 
     def __exit__(
@@ -47,6 +45,8 @@ class LiveView:
     def update(self, records: Mapping[str, TrialRecord]) -> None:
         """Shows the given state."""
         if self._live:
+            # Not before: its thread would be in the way of the fork in which configurations are checked.
+            self._live.start()
             self._live.update(self._table(records))
             return
         for identity, record in records.items():

@@ -1,9 +1,8 @@
-"""What is done before a sweep starts: load its data, and try its configurations, so that mistakes cost no trial."""
+"""What is done before a sweep starts: its configurations are tried, so that mistakes cost no trial, and counted."""
 
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 
@@ -15,8 +14,6 @@ from search.study_spec import StudySpec
 from spaces.params import Parameter, Value
 from trainables.config import TrialConfig
 from trainables.data.bundle import DataBundle
-from trainables.data.catalog import load
-from trainables.data.config import DataConfig
 from trainables.errors import ConfigError
 from trainables.objectives import OBJECTIVES
 from trainables.trainer import Trainer
@@ -34,21 +31,6 @@ SPREAD = Estimate(low=0.8, mid=1.0, high=1.6)
 
 SIDE_BY_SIDE = 1.4
 """What trials that share a machine's memory bandwidth take longer; measured with two trials on two cores."""
-
-
-def graph_cache_folder() -> Path:
-    """Where graphs are kept between processes: recsweep/graphs below the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsweep" / "graphs"
-
-
-def load_data(spec: SweepSpec) -> dict[str, DataBundle]:
-    """Each data set of the sweep, loaded and checked.
-
-    Raises:
-        DataError: a file breaks a rule.
-    """
-    shared = spec.data.model_dump(exclude={"names"})
-    return {name: load(DataConfig(name=name, **shared), graph_cache_folder()) for name in spec.data.names}
 
 
 def check_configurations(studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle], seed: int) -> None:

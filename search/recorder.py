@@ -19,7 +19,7 @@ from search.history import PastTrial
 from search.spec import SweepSpec
 from search.study_spec import StudySpec
 from search.writer import StoreWriter
-from trainables.checkpoints import remove_all, remove_needless
+from trainables.checkpoint_places import remove_all, remove_needless
 from trainables.places import below
 
 COUNTERS = (

@@ -11,7 +11,7 @@ import pickle
 import re
 import shutil
 import tempfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -205,26 +205,3 @@ class CheckpointFolder:
 
 def _name(epoch: int) -> str:
     return f"epoch_{epoch:06d}"
-
-
-def remove_all(address: str, filesystem: fs.FileSystem | None = None) -> None:
-    """Removes a trial's checkpoints; where there are none, nothing happens.
-
-    Raises:
-        OSError: they could not be removed.
-    """
-    with suppress(FileNotFoundError):
-        Place(address, filesystem).delete_folder()
-
-
-def remove_needless(address: str, needless: Container[str], filesystem: fs.FileSystem | None = None) -> None:
-    """Removes, of all trials that keep their checkpoints below an address, those of the needless ones.
-
-    Raises:
-        OSError: they could not be removed.
-    """
-    place = Place(address, filesystem)
-    for trial in place.listed():
-        if trial in needless:
-            with suppress(FileNotFoundError):
-                place.delete_folder(trial)

@@ -5,8 +5,10 @@ import resource
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,10 @@ class Resources:
     gpu: float | int = 0
 
 
-def claim_device(resources: Resources) -> torch.device:
+def claim_device(resources: Resources) -> "torch.device":
     """Sets this process's threads and its share of a GPU's memory, and returns the device to work on."""
+    import torch
+
     torch.set_num_threads(max(1, int(resources.cpu)))
     if resources.gpu == 0 or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -27,16 +31,20 @@ def claim_device(resources: Resources) -> torch.device:
     return torch.device("cuda")
 
 
-def peak_memory(device: torch.device) -> int:
+def peak_memory(device: "torch.device") -> int:
     """The most bytes that this process has held on the device since `forget_peak_memory`; on a CPU all its memory."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def forget_peak_memory(device: torch.device) -> None:
+def forget_peak_memory(device: "torch.device") -> None:
     """Begins a new peak, since workers go from trial to trial. Of a CPU's only Linux can forget; elsewhere it stays."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):

@@ -214,13 +214,14 @@ def plan(sweep: SpecArgument, overrides: Overrides = None) -> int:
 
 def _print_plan(spec: SweepSpec) -> int:
     from search import preparation
+    from search.datasets import load_data
     from search.plan import plan as make_plan
     from search.plan import predict
     from search.protocols.preparation import protocol_runs
     from search.spec import studies
 
     cells = studies(spec)
-    bundles = preparation.load_data(spec)
+    bundles = load_data(spec)
     preparation.check_configurations(cells, bundles, spec.search.seeds[0])
     batches = preparation.batches_per_epoch(spec, bundles)
     runs = protocol_runs(spec, cells, bundles)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from search.datasets import graph_cache_folder
 from search.errors import SpecError
 from search.plan import ProtocolRuns
-from search.preparation import extreme_points, graph_cache_folder
+from search.preparation import extreme_points
 from search.spec import SweepSpec
 from search.study_spec import StudySpec
 from trainables.config import TrialConfig

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from search import cluster
+from search.datasets import graph_cache_folder
 from search.errors import StoreError
-from search.preparation import graph_cache_folder
 from search.protocols.task import Measured, measure
 from search.protocols.units import Unit, make_units, missing_units, settings_digest
 from search.report.frames import read_frames

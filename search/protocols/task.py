@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.preparation import graph_cache_folder
+from search.datasets import graph_cache_folder
 from search.protocols.units import Unit
 from search.provenance import host_name
 from trainables.config import TrialConfig

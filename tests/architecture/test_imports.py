@@ -156,6 +156,11 @@ LIGHT_MODULES = [
     for name in MODULES
     if is_below(name, (*(f"search.{part}" for part in LIGHT), "spaces")) or name in LIGHT_PROTOCOLS
 ]
+# What a driver holds for as long as its sweep lasts: it joins Ray, but PyTorch is for workers.
+DRIVERS_OWN = (
+    *("search.driver", "search.live", "search.checking", "search.datasets", "search.recorder", "search.resume"),
+    *("trainables.trainable", "trainables.shares", "trainables.checkpoint_places", "trainables.data.bundle"),
+)
 HEAVY = ("torch", "ray")
 A_HEAVY_MODULE = "trainables.types"
 
@@ -181,9 +186,15 @@ for name in ["", *modules]:
 def loaded() -> dict[str, str]:
     """What each light module has loaded of torch and ray after its import, or the error of the import."""
     known = {*sys.stdlib_module_names, *PACKAGES, *HEAVY}
-    names = {name for light in LIGHT_MODULES for name in imported(MODULES[light])}
+    names = {name for light in (*LIGHT_MODULES, *DRIVERS_OWN) for name in imported(MODULES[light])}
     libraries = {name for name in names if name.partition(".")[0] not in known}
-    command = [sys.executable, "-c", PROBE, " ".join(sorted(libraries)), " ".join([*LIGHT_MODULES, A_HEAVY_MODULE])]
+    command = [
+        sys.executable,
+        "-c",
+        PROBE,
+        " ".join(sorted(libraries)),
+        " ".join([*LIGHT_MODULES, *DRIVERS_OWN, A_HEAVY_MODULE]),
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return dict(line.split(":", 1) for line in result.stdout.splitlines())
 
@@ -191,6 +202,11 @@ def loaded() -> dict[str, str]:
 @pytest.mark.parametrize("name", ["libraries", *LIGHT_MODULES])
 def test_light_modules_load_neither_torch_nor_ray(name, loaded):
     assert loaded[name].strip() == ""
+
+
+@pytest.mark.parametrize("name", DRIVERS_OWN)
+def test_a_drivers_modules_load_no_torch(name, loaded):
+    assert loaded[name].strip() in ("", "ray")
 
 
 def test_a_heavy_module_is_seen_to_load_torch(loaded):

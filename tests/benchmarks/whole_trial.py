@@ -78,7 +78,7 @@ def live(trainable: Any, start: Callable[[], Any], epochs: int, folder: Path) ->
     before = graphs.seconds
     _, built = timed(start)
     spent = tuple(now - then for now, then in zip(graphs.seconds, before, strict=True))
-    trainer = trainable.actor._trainer
+    trainer = trainable.actor.runner.trainer
     _, step = timed(lambda: trainer._run_steps(trainer._groups(1)[:1], 1))
     times = {"graphs": spent, "build": (built[0] - spent[0], built[1] - spent[1]), "first step": step}
     found: list[Times] = []
@@ -144,7 +144,8 @@ def child(folder: Path, model: str, epochs: int) -> None:
     """Runs two trials in this process and prints what they took as JSON."""
 
     def imports() -> None:
-        import trainables.trainable  # noqa: F401
+        import trainables.trainable
+        import trainables.trial_runner  # noqa: F401
 
     times: dict[str, Any] = {}
     _, times["import"] = timed(imports)
@@ -155,10 +156,10 @@ def child(folder: Path, model: str, epochs: int) -> None:
             times.update(live(worker, lambda: worker.setup(model), epochs, Path(place)))
         else:
             worker.setup(model)
-            work(worker.actor._trainer)
+            work(worker.actor.runner.trainer)
         added = private_megabytes() - imported
-        weights = 16 * sum(p.numel() for p in worker.actor._trainer.stepper.params) / 2**20
-        weights += sum(value.nbytes for value in worker.actor._trainer.best_weights.values()) / 2**20
+        weights = 16 * sum(p.numel() for p in worker.actor.runner.trainer.stepper.params) / 2**20
+        weights += sum(value.nbytes for value in worker.actor.runner.trainer.best_weights.values()) / 2**20
         warm = live(worker, lambda: worker.reset(model), epochs, Path(place)) if epochs else {}
     memory = dict(zip(MEMORY, (imported, added, weights, added - weights), strict=True))
     print(json.dumps({"cold": times, "warm": warm, "memory": memory}))

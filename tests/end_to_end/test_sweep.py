@@ -68,6 +68,24 @@ def _check_readers(recsweep: Any, folder: Path) -> None:
     assert Store(folder / "again").frame("trials")["best_score"].tolist() == [winner["score"]]
 
 
+DRIVER = """
+import sys
+from search import Store, load, run
+outcome = run(load(sys.argv[1], ["search.sampler=tpe", "search.scheduler.kind=asha"]), Store("s", create=True))
+print(outcome.exit_code, "torch" in sys.modules)
+"""
+
+
+def test_a_driver_leaves_pytorch_to_its_workers_for_a_whole_sweep(
+    sweep_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", DRIVER, str(sweep_file("light"))]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["0 False"], done.stderr
+    assert len(Store(tmp_path / "s").frame("trials")) == 8
+
+
 def test_concurrency_does_not_change_a_metric(sweep_file: Callable[[str], Path], recsweep: Any, tmp_path: Path) -> None:
     path = str(sweep_file("same"))
     for concurrency in ("1", "2"):

@@ -39,7 +39,7 @@ SWEEP: Mapping[str, Any] = {
 SLOW = ({"name": "slow", "point": "epoch", "action": "slow"},)
 """A fault that makes a sweep long enough to be hit in its middle."""
 
-PRELOADED = ["search.cli", "search.driver", "search.live", "trainables.trainable", "ray.tune", "torch", "optuna"]
+PRELOADED = ["search.cli", "search.driver", "search.live", "trainables.trainable", "ray.tune", "optuna"]
 """What drivers import before they are forked: it takes longer than most of what is tested here."""
 
 

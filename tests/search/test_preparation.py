@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from search.cluster import Capacity
+from search.datasets import graph_cache_folder, load_data
 from search.errors import SpecError
 from search.plan import Estimate
 from search.preparation import (
@@ -15,8 +16,6 @@ from search.preparation import (
     check_configurations,
     extreme_points,
     gradient_evaluations,
-    graph_cache_folder,
-    load_data,
     local_concurrency,
     probe,
     with_startup,

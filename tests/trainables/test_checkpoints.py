@@ -15,7 +15,8 @@ import torch
 from pyarrow import fs
 
 from trainables import checkpoints
-from trainables.checkpoints import NUMBERS, TENSORS, CheckpointFolder, load, remove_all, remove_needless, save
+from trainables.checkpoint_places import remove_all, remove_needless
+from trainables.checkpoints import NUMBERS, TENSORS, CheckpointFolder, load, save
 from trainables.errors import TrainableError
 
 CPU = torch.device("cpu")

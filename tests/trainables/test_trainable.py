@@ -12,11 +12,13 @@ import pytest
 import torch
 from ray.tune.trainable import trainable as tunes
 
+from trainables.checkpoint_places import CheckpointPlan
 from trainables.checkpoints import TENSORS
 from trainables.data.bundle import DataBundle
 from trainables.shares import Resources
-from trainables.trainable import CHECKPOINT, MEMORABLE, CheckpointPlan, RecommenderTrainable
+from trainables.trainable import RecommenderTrainable
 from trainables.trainer import Trainer
+from trainables.trial_runner import CHECKPOINT, MEMORABLE
 
 CLOCKED = {
     *("train_seconds", "evaluation_seconds", "setup_seconds", "peak_memory_bytes"),
@@ -68,8 +70,8 @@ def numbers(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights(worker: RecommenderTrainable) -> dict[str, torch.Tensor]:
-    assert isinstance(worker._trainer, Trainer)
-    tensors, _ = worker._trainer.state()
+    assert isinstance(worker.runner.trainer, Trainer)
+    tensors, _ = worker.runner.trainer.state()
     return {name: value.clone() for part in ("model", "best_weights") for name, value in tensors[part].items()}
 
 
@@ -116,8 +118,8 @@ def test_a_configuration_that_cannot_be_built_is_a_failed_result_not_an_exceptio
 def test_an_exception_in_an_epoch_is_a_failed_result_with_its_class_and_place(build: Build) -> None:
     worker = build()
     worker.train()
-    assert worker._trainer is not None
-    del worker._trainer.model.predictor.weight
+    assert worker.runner.trainer is not None
+    del worker.runner.trainer.model.predictor.weight
     result = worker.train()
     assert (result["status"], result["done"], result["epoch"]) == ("failed", True, 1)
     assert result["error"].startswith("AttributeError: ") and 'File "' in result["error"]
@@ -188,7 +190,7 @@ def test_cleaning_up_lets_go_of_the_trial(build: Build) -> None:
     worker = build()
     worker.train()
     worker.cleanup()
-    assert worker._trainer is None
+    assert worker.runner.trainer is None
 
 
 def test_a_trial_uses_one_thread_per_cpu(toy: DataBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +201,7 @@ def test_a_trial_uses_one_thread_per_cpu(toy: DataBundle, tmp_path: Path, monkey
             def setup(self, config: dict[str, Any], cpu: int = cpu) -> None:  # type: ignore[override]
                 super().setup(config, bundles={"toy": toy}, resources=Resources(cpu=cpu))
 
-        Worker({"trial": dict(FLAT)}).stop()
+        Worker({"name": "n", "trial": dict(FLAT)}).stop()
         assert torch.get_num_threads() == threads
 
 
@@ -367,9 +369,9 @@ def test_a_divergence_after_a_restart_is_the_same(build: Build, plan: Checkpoint
     epochs_of(build(plan), 2)
     worker = build(plan)
     worker.train()
-    assert worker._trainer is not None
+    assert worker.runner.trainer is not None
     with torch.no_grad():
-        for weight in worker._trainer.model.parameters():
+        for weight in worker.runner.trainer.model.parameters():
             weight.fill_(float("nan"))
     result = worker.train()
     assert (result["status"], result["epoch"], result["done"], result["earlier"]) == ("diverged", 2, True, [])
