@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        code = app(args=list(arguments), prog_name="recsweep", standalone_mode=False)
     except (SearchError, SpaceError, TrainableError) as error:
         return _complain(" ".join(str(error).split("\n")))
     except TyperException as error:
@@ -106,9 +106,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _usage(error: TyperException) -> str:
-    """Typer's text for a person; an error without one means that nothing was given where something must be."""
-    message = getattr(error, "format_message", lambda: str(error))()
-    return message or "a command is missing; recsweep --help lists them"
+    """Typer's text for a person, and where to look; one without a text means that nothing was given but had to be."""
+    message = getattr(error, "format_message", lambda: str(error))() or "a command is missing"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "recsweep"
+    text = message if message.endswith("?") else f"{message.rstrip('.')};"
+    return f"{text} {path} --help says what there is"
 
 
 _showwarning = warnings.showwarning

@@ -21,30 +21,32 @@ app = typer.Typer(
 )
 app.add_typer(prepare.app, name="prepare")
 
-Name = Annotated[str, typer.Argument(help="Folder of the data set below the root, or synthetic.")]
+Dataset = Annotated[
+    str, typer.Argument(help="Folder of a data set, or its name below --root, or synthetic.", metavar="DATASET")
+]
 Root = Annotated[str | None, typer.Option(help="Folder that holds the data sets' folders.")]
 Modalities = Annotated[str | None, typer.Option(help="Only these, with commas between; default: all.")]
 
 
 @app.command()
-def check(name: Name, root: Root = None, modalities: Modalities = None) -> int:
+def check(dataset: Dataset, root: Root = None, modalities: Modalities = None) -> int:
     """Check a data set in MMRec's format; every rule that is broken is named with its file and line."""
     from trainables.data import catalog
 
-    problems = catalog.check(_config(name, root, modalities))
+    problems = catalog.check(_config(dataset, root, modalities))
     for problem in problems:
         print(f"recsweep: {problem}", file=sys.stderr)
     if not problems:
-        print(f"{name}: every check passed")
+        print(f"{dataset}: every check passed")
     return 2 if problems else 0
 
 
 @app.command()
-def describe(name: Name, root: Root = None, modalities: Modalities = None) -> int:
+def describe(dataset: Dataset, root: Root = None, modalities: Modalities = None) -> int:
     """Print sizes, sparsity, modalities, dropped users and digests of a data set as JSON."""
     from trainables.data import catalog
 
-    print(json.dumps(catalog.describe(_config(name, root, modalities)), indent=2))
+    print(json.dumps(catalog.describe(_config(dataset, root, modalities)), indent=2))
     return 0
 
 
@@ -86,13 +88,17 @@ def synthesize(
     return 0
 
 
-def _config(name: str, root: str | None, modalities: str | None) -> "DataConfig":
+def _config(dataset: str, root: str | None, modalities: str | None) -> "DataConfig":
     from pydantic import ValidationError
 
     from search.spec_errors import sentence
     from trainables.data.config import DataConfig
+    from trainables.data.sources import EMBEDDED
 
-    fields = {"name": name, "root": root, "modalities": modalities.split(",") if modalities else None}
+    if root is None and dataset != EMBEDDED:
+        folder = Path(dataset).resolve()
+        root, dataset = str(folder.parent), folder.name
+    fields = {"name": dataset, "root": root, "modalities": modalities.split(",") if modalities else None}
     try:
         return DataConfig.model_validate(fields)
     except ValidationError as error:

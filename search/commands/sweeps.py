@@ -232,8 +232,8 @@ def _print_plan(spec: SweepSpec) -> int:
     screen = console()
     screen.print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), markup=False, highlight=False)
     screen.print(_plan_table(planned, prediction))
-    total = _count(planned.gradient_evaluations)
-    screen.print(f"{planned.trials} trials, {total} gradient evaluations at the full {planned.max_epochs} epochs each.")
+    total, length = _count(planned.gradient_evaluations), plural(planned.max_epochs, "epoch")
+    screen.print(f"{plural(planned.trials, 'trial')}, {total} gradient evaluations at the full {length} each.")
     if planned.protocols:
         screen.print(_protocols_table(planned, prediction))
         total = _count(planned.protocol_gradient_evaluations)

@@ -278,9 +278,13 @@ def test_a_data_set_is_named_not_pointed_at(name: str, desk: Desk) -> None:
 
 
 def test_an_unknown_command_or_option_is_named(desk: Desk) -> None:
-    assert "No such command 'lanch'" in desk.refuses("lanch", store="")
-    assert "No such option: --bogus" in desk.refuses("launch", "--bogus")
-    assert "Missing argument 'SWEEP'" in desk.refuses("launch")
+    said = desk.refuses("lunch", store="")
+    assert said == "No such command 'lunch'. Did you mean 'launch'? recsweep --help says what there is"
+    said = desk.refuses("launch", "--zz")
+    assert said == "No such option: --zz; recsweep launch --help says what there is"
+    assert desk.refuses("launch") == "Missing argument 'SWEEP'; recsweep launch --help says what there is"
+    said = desk.refuses("data", "check", store="")
+    assert said == "Missing argument 'DATASET'; recsweep data check --help says what there is"
 
 
 def test_the_installed_command_says_and_returns_the_same(desk: Desk, recsweep: Callable[[list[str]], Any]) -> None:

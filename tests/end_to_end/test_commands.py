@@ -54,6 +54,27 @@ def test_synthetic_data_can_be_made_checked_and_described(tmp_path: Path, capsys
     assert "did you mean 'text'" in capsys.readouterr().err
 
 
+def test_a_data_set_is_named_by_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        run(["data", "synthesize", str(tmp_path / "below/mine"), "--users=40", "--items=30", "--interactions=400"]) == 0
+    )
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path / "below")
+    for named in (str(tmp_path / "below/mine"), "mine", "./mine/", "../below/mine"):
+        assert run(["data", "check", named]) == 0
+        assert capsys.readouterr().out == f"{named}: every check passed\n"
+    monkeypatch.chdir("mine")
+    assert run(["data", "describe", "."]) == 0
+    assert json.loads(capsys.readouterr().out)["users"] == 40
+    (tmp_path / "below/mine/text_feat.npy").write_bytes(b"")
+    assert run(["data", "check", str(tmp_path / "below/mine")]) == 2
+    assert run(["data", "check", "synthetic"]) == 0
+    assert run(["data", "check", "nowhere"]) == 2
+    assert f"data set folder {tmp_path}/below/mine/nowhere must exist" in capsys.readouterr().err
+
+
 def test_published_files_can_be_prepared_checked_and_prepared_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
