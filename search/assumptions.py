@@ -10,7 +10,11 @@ from search.controls import missing_controls
 from search.errors import ComparisonError
 from search.significance import TASKS_FOR_SIGNED_RANKS
 from search.spec import SweepSpec
+from search.wording import plural
 from spaces.nearest import did_you_mean
+
+FEW = 16
+"""Configurations an arm below which no simulation has shown that intervals hold what they say (test_coverage.py)."""
 
 
 def check_samplers(specs: Mapping[str, SweepSpec]) -> None:
@@ -93,6 +97,7 @@ def notes(
     """
     yield from _notes_on_trials(specs, trials, decided)
     yield from _notes_on_settings(specs, decided)
+    yield from _notes_on_few(tasks)
     for name, yardstick in yardsticks.items():
         yield f"{name}: the base score {yardstick.base:.4f} is that of {BASE_ARM}, {yardstick.base_source}."
         if not yardstick.has_gain:
@@ -134,3 +139,13 @@ def _notes_on_settings(specs: Mapping[str, SweepSpec], decided: pd.DataFrame) ->
     if len({spec.train.model_dump_json() for spec in specs.values()}) > 1:
         yield "The sweeps differ in their training settings (`train`), which the arms are not to blame for."
     yield from missing_controls(zip(decided["objective"], decided["update"], strict=True))
+
+
+def _notes_on_few(tasks: Sequence[Task]) -> Iterator[str]:
+    few = [(arm.trials, arm.name, task.name) for task in tasks for arm in task.arms.values() if not arm.exhausted]
+    count, arm, task = min(few, default=(FEW, "", ""))
+    if count < FEW:
+        yield (
+            f"{arm} on {task} has {plural(count, 'configuration')}, and no arm fewer: below {FEW} a bootstrap draws "
+            "the same few scores again and again, so shares of draws and intervals look surer than they are."
+        )

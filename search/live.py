@@ -59,8 +59,8 @@ class LiveView:
     def _line(self, record: TrialRecord, number: int) -> str:
         best = record.result.get("best_score")
         score = "no score" if best is None else f"{self._spec.goal.metric} {best:.4f}"
-        epochs = record.result.get("epoch", 0)
-        head = f"[{number}/{sum(self._planned.values())}] {record.name} {record.status}: {score}, {epochs} epochs"
+        epochs = plural(record.result.get("epoch", 0), "epoch")
+        head = f"[{number}/{sum(self._planned.values())}] {record.name} {record.status}: {score}, {epochs}"
         reason = str(record.result.get("error") or "").split("\n")[0]
         return f"{head}; {reason}" if reason else head
 

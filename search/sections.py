@@ -70,6 +70,15 @@ class DataSection(Section):
         return None if names is None else _distinct(names)
 
 
+AXIS_VALUES: Mapping[str, Collection[str]] = {
+    "model": MODELS,
+    "objective": OBJECTIVES,
+    "update": UPDATES,
+    "optimizer": OPTIMIZERS,
+}
+"""What an axis may hold; data sets have names of their own."""
+
+
 class AxesSection(Section):
     """The names that are combined, each with each; every combination with a data set is one study."""
 

@@ -12,6 +12,7 @@ from search.errors import SpecError
 from search.names import ConfigValue, digest
 from search.overrides import apply
 from search.sections import (
+    AXIS_VALUES,
     AxesSection,
     BudgetSection,
     CheckpointSection,
@@ -74,11 +75,12 @@ class SweepSpec(Section):
         return self
 
     def _check_overrides(self) -> None:
+        """A value may be named that the axes lack, so that a file with fewer of them needs no other change."""
         for key in self.resources.overrides:
             axis, _, value = key.partition(".")
-            known = list(dict.fromkeys(str(getattr(cell, axis)) for cell in cells(self)))
+            known = tuple(AXIS_VALUES.get(axis, self.data.names))
             if value not in known:
-                rule = f"must be one of the sweep's values of {axis}, {', '.join(known)}"
+                rule = f"must name one of {', '.join(known)}"
                 raise ValueError(f"resources.overrides.{key}: {rule}, but got {value!r}{did_you_mean(value, known)}")
 
     @property

@@ -9,6 +9,7 @@ import typer
 
 from search.commands.options import InsecureOption, StoreOption, SubmitOption, SweepArgument, open_store
 from search.errors import SearchError
+from search.wording import plural
 
 if TYPE_CHECKING:
     from search.store import Store
@@ -124,6 +125,6 @@ def _time(entry: tuple[datetime, str]) -> datetime:
 
 def _trial(row: dict[str, Any]) -> str:
     score = "" if row["best_score"] is None else f", {row['metric']} {row['best_score']:.4f}"
-    epochs = "" if row["epochs"] is None else f" after {row['epochs']} epochs"
+    epochs = "" if row["epochs"] is None else f" after {plural(row['epochs'], 'epoch')}"
     error = "" if not row["error"] else f": {row['error'].strip().splitlines()[-1]}"
     return f"{row['status']:<9} {row['trial']}{epochs}{score}{error}"

@@ -435,3 +435,23 @@ def test_a_pruned_trial_without_a_score_has_failed_where_nothing_was_estimated(n
     assert (row["truncated"], row["failed"], row["harm_rate"]) == (0, 1, 0.5)
     assert any("never validated: 1." in note for note in result.notes)
     assert not any("estimates" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("trials", "said"), [((16, 15), "sam on lfm2k/vbpr has 15 configurations"), ((16, 16), None)])
+def test_the_arm_with_the_fewest_configurations_is_named_where_they_are_few(
+    new_sweep: NewSweep, trials: tuple[int, int], said: str | None
+) -> None:
+    writer = new_sweep(axes={"model": ["vbpr"], "update": ["descent", "sam"]})
+    for update, count in zip(("descent", "sam"), trials, strict=True):
+        writer.sample(
+            f"lfm2k/vbpr/plain/{update}/adam", count, lambda point: float(point["optimizer.learning_rate"]), 100
+        )
+    few = [note for note in compare(writer.store, ["sample"]).notes if "no arm fewer" in note]
+    assert few == [] if said is None else len(few) == 1 and few[0].startswith(said)
+
+
+def test_an_arm_whose_space_was_run_whole_has_no_few_configurations(new_sweep: NewSweep) -> None:
+    writer = new_sweep(axes={"model": ["vbpr"], "update": ["descent", "sam"]}, space={"tune": ["update"]})
+    writer.trial(DESCENT, 0.2)
+    writer.sample("lfm2k/vbpr/plain/sam/adam", 16, lambda point: 0.2 + float(point["update.rho"]) / 100, 100)
+    assert not any("no arm fewer" in note for note in compare(writer.store, ["sample"]).notes)

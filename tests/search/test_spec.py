@@ -10,6 +10,7 @@ from search.errors import SpecError
 from search.spec import SweepSpec, builtin_sweeps, cells, load, parse, studies
 from search.yaml_loader import MAX_BYTES
 from spaces.aliases import UPDATE_ALIASES
+from spaces.models import MODELS
 from spaces.params import Fixed, Float
 from spaces.updates import UPDATES
 from trainables.config import TrialConfig
@@ -686,6 +687,9 @@ class TestShares:
     def test_may_take_a_gpu_away(self):
         assert self.shares(gpu=0.5, overrides={"model.vbpr": {"gpu": 0}}) == [(1, 0)] * 2 + [(1, 0.5)] * 2
 
+    def test_of_a_model_that_the_sweep_lacks_wait_for_it(self):
+        assert self.shares(overrides={"model.bm3": {"gpu": 1}, "update.asam": {"gpu": 1}}) == [(1, 0)] * 4
+
     @pytest.mark.parametrize("key", ["dataset.synthetic", "objective.plain", "optimizer.adam"])
     def test_can_be_named_by_every_axis(self, key):
         assert self.shares(overrides={key: {"cpu": 4}}) == [(4, 0)] * 4
@@ -712,10 +716,13 @@ class TestShares:
             ({"model.": {"cpu": 2}}, "resources.overrides: must name axis values"),
             (
                 {"model.fredom": {"cpu": 2}},
-                "resources.overrides.model.fredom: must be one of the sweep's values of model, vbpr, freedom, but got "
-                "'fredom'; did you mean 'freedom'?",
+                f"resources.overrides.model.fredom: must name one of {', '.join(MODELS)}, "
+                "but got 'fredom'; did you mean 'freedom'?",
             ),
-            ({"model.bm3": {"cpu": 2}}, "resources.overrides.model.bm3: must be one of the sweep's values of model"),
+            (
+                {"dataset.baby": {"cpu": 2}},
+                "resources.overrides.dataset.baby: must name one of synthetic, but got 'baby'",
+            ),
             ({"model.vbpr": {"gpu": 1.5}}, "resources.overrides.model.vbpr.gpu: must be a share up to 1 or a whole"),
             ({"model.vbpr": {"cpu": 0}}, "resources.overrides.model.vbpr.cpu: must be at least 1, but got 0"),
             (
