@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection
 from search.errors import SearchError
 from search.spec import SweepSpec
 from search.study_spec import StudySpec
+from spaces.errors import SpaceError
 from trainables.data.bundle import DataBundle
 from trainables.errors import TrainableError
 from trainables.shares import give_back_memory
@@ -56,7 +58,10 @@ def beside(check: Check) -> Iterator[Check]:
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(check, sending), daemon=True)
-    process.start()
+    with warnings.catch_warnings():
+        # From 3.12 on Python warns of forks beside threads of libraries; OpenBLAS and Arrow are ready for forks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
     sending.close()
     try:
         yield lambda: _verdict(receiving)
@@ -71,7 +76,7 @@ def _report(check: Check, sending: Connection) -> None:
     raised: Exception | None = None
     try:
         check()
-    except (SearchError, TrainableError) as error:
+    except (SearchError, SpaceError, TrainableError) as error:
         raised = error
     except Exception:
         raised = RuntimeError(f"the configurations could not be checked:\n{traceback.format_exc()}")
