@@ -81,6 +81,7 @@ print(os.getpid() == driver)
     assert run(body) == ["True", "False"]
 
 
+@pytest.mark.slow
 def test_an_error_that_is_no_users_keeps_its_traceback():
     body = """
 try:
@@ -104,6 +105,7 @@ except SearchError as error:
     assert "must live to its end, but was killed" in sentence and torch == "False"
 
 
+@pytest.mark.slow
 def test_nothing_of_a_check_is_left_where_the_start_fails():
     body = """
 import multiprocessing
@@ -121,6 +123,7 @@ except ProcessLookupError:
     assert run(body) == ["no cluster answers", "gone", "False"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_driver_alone():
     body = """
 os.setpgid(0, 0)

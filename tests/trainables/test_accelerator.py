@@ -49,6 +49,7 @@ def test_a_step_of_three_models_stays_on_the_device_and_waits_for_nothing() -> N
     assert outcomes(cases) == {}
 
 
+@pytest.mark.slow
 def test_a_step_in_bf16_multiplies_features_in_bfloat16_and_waits_for_nothing() -> None:
     assert outcomes([{"model.name": model, "train.precision": "bf16"} for model in MODELS]) == {}
 

@@ -48,6 +48,7 @@ def test_a_bare_step_leaves_gradients_on() -> None:
     assert weight.requires_grad
 
 
+@pytest.mark.slow
 def test_training_saving_and_restoring_never_import_the_compiler_or_what_it_brings() -> None:
     script = """
 import sys
