@@ -10,7 +10,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 
 from search.errors import SearchError
@@ -24,15 +24,15 @@ from trainables.shares import give_back_memory
 Check = Callable[[], None]
 
 
-@contextmanager
-def checks_beside(spec: SweepSpec, studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle]) -> Iterator[Check]:
+def checks_beside(
+    spec: SweepSpec, studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle]
+) -> AbstractContextManager[Check]:
     """Begins to check that every cell of the sweep can be trained on its data; yields what waits for the verdict.
 
     The verdict is the errors of `check_configurations` and `check_protocols`, or a SearchError where the process that
     checks is lost. Where a fork would be no use or no safe one, all is checked before anything is yielded.
     """
-    with beside(lambda: _check(spec, studies, bundles)) as verdict:
-        yield verdict
+    return beside(lambda: _check(spec, studies, bundles))
 
 
 def _check(spec: SweepSpec, studies: Sequence[StudySpec], bundles: Mapping[str, DataBundle]) -> None:

@@ -1,4 +1,4 @@
-"""What is done before a sweep starts: its configurations are tried, so that mistakes cost no trial, and counted."""
+"""What is done before a sweep starts: mistakes in its configurations are found, and its cost is reckoned."""
 
 import itertools
 import os

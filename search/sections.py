@@ -5,7 +5,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from search.study_spec import Cell, SpaceRecipe
 from spaces.aliases import UPDATE_ALIASES
@@ -87,25 +96,15 @@ class AxesSection(Section):
     update: Names
     optimizer: Names = ("adam",)
 
-    @field_validator("model")
+    @field_validator("model", "objective", "optimizer")
     @classmethod
-    def _check_models(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, MODELS)
-
-    @field_validator("objective")
-    @classmethod
-    def _check_objectives(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, OBJECTIVES)
+    def _check_names(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _known(names, AXIS_VALUES[str(info.field_name)])
 
     @field_validator("update")
     @classmethod
     def _check_updates(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return _known(tuple(UPDATE_ALIASES.get(name, name) for name in names), UPDATES, UPDATE_ALIASES)
-
-    @field_validator("optimizer")
-    @classmethod
-    def _check_optimizers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, OPTIMIZERS)
 
 
 class SpaceSection(Section):

@@ -287,6 +287,17 @@ def test_an_unknown_command_or_option_is_named(desk: Desk) -> None:
     assert said == "Missing argument 'DATASET'; recsweep data check --help says what there is"
 
 
+@pytest.mark.slow
+def test_the_installed_command_refuses_what_only_building_a_model_shows(
+    desk: Desk, recsweep: Callable[[list[str]], Any]
+) -> None:
+    path = desk.sweep(axes={"model": ["freedom"], "update": ["sam"]}, space={"tune": [], "fix": {"model.knn_k": 7}})
+    sentence = desk.refuses("launch", path)
+    done = recsweep(["launch", path, "--store", "fresh"])
+    assert (done.returncode, done.stderr) == (2, f"recsweep: {sentence}\n")
+    assert Store(desk.folder / "fresh").table("sweeps").num_rows == 0
+
+
 def test_the_installed_command_says_and_returns_the_same(desk: Desk, recsweep: Callable[[list[str]], Any]) -> None:
     path = desk.sweep(trian={})
     done = recsweep(["launch", path, "--store", "store"])
